@@ -1,3 +1,49 @@
-"""A book that runs: from raw futures contracts to an honestly judged model."""
+"""A book that runs: from raw futures contracts to an honestly judged model.
+
+`import futures_nb as fnb` costs next to nothing: each name is loaded from its chapter on first use (PEP 562), so torch,
+arch and matplotlib wait until something needs them.
+"""
 
 __version__ = "0.1.0"
+
+from importlib import import_module as _import_module
+
+_CHAPTERS = {
+    "schema": "DataError Instrument add_instrument contract_month instrument make_index parse_contract sort_by_expiry",
+    "sessions": "off_session session_table to_sessions trade_dates",
+    "synth": "synth_bars",
+    "testing": "assert_causal assert_local",
+    "bars": "read_bars",
+    "roll": "front_rows roll_schedule",
+    "asof": "join_asof read_vix",
+    "demo": "demo_bars",
+    "vpoc": "developing_profile point_of_control session_profiles value_area volume_profile",
+    "features": "FEATURES Feature make_features",
+    "targets": "label_uniqueness make_target",
+    "splits": "Fold WalkForward plot_folds",
+    "scaling": "RobustScaler make_scaler",
+    "dataset": "Dataset make_dataset",
+    "nets": "MLP ResidualMLP",
+    "losses": "direction huber",
+    "step": "train_step",
+    "train": "Fit fit predict",
+    "scores": "skill",
+    "backtest": "Cost run_backtest",
+    "report": "make_report",
+    "config": "RunConfig",
+    "runner": "run",
+}
+_HOME = {name: module for module, names in _CHAPTERS.items() for name in names.split()}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"futures_nb has no {name!r}")
+    value = getattr(_import_module(f"futures_nb.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

@@ -10,6 +10,7 @@ __all__ = ['ROWS', 'DataConfig', 'FeaturesConfig', 'TargetConfig', 'SplitConfig'
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,13 +78,17 @@ class TrainConfig:
     loss: str = "huber"     # huber or direction
     scaler: str = "robust"
     epochs: int = 60
-    batch_size: int = 64
+    batch_size: int = 0     # Rows; 0: a sixteenth of the train rows, rounded to a power of two between 32 and 1024
     lr: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.05    # Share of all steps
     clip: float = 1.0       # Largest gradient norm
     patience: int = 10      # Epochs without a better validation loss
     seed: int = 0
+
+    def batch_rows(self, n_train: int) -> int:
+        """The batch size for `n_train` train rows."""
+        return self.batch_size or min(1024, max(32, 2 ** round(math.log2(max(n_train, 16) / 16))))
 
 
 @dataclass(frozen=True)

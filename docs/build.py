@@ -49,12 +49,12 @@ def write_pages(processed, pages):
     return nav
 
 
-def build_site():
-    """Builds the site and returns its folder."""
+def build_site(site=None):
+    """Builds the site into the folder `site` (default: doc_path of settings.ini) and returns it."""
     config = get_config()
     config.d["skip_procs"] = "exec_show_docs"   # entries are read from the source: no kernel, no import of torch
     processed = proc_nbs(n_workers=0, force=True)
-    pages, site = processed / "_pages", config.config_path / config.doc_path.name
+    pages, site = processed / "_pages", Path(site or ROOT / config.doc_path.name).resolve()
     nav = write_pages(processed, pages)
     mkdocs = load_config(str(DOCS / "mkdocs.yml"), nav=nav, docs_dir=str(pages), site_dir=str(site))
     mkdocs.plugins.on_startup(command="build", dirty=False)
@@ -69,9 +69,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", action="store_true", help="then serve the site on this machine")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--out", help="folder of the site; default: doc_path of settings.ini")
     args = parser.parse_args()
     start = time.perf_counter()
-    site = build_site()
+    site = build_site(args.out)
     print(f"docs: {len(list(site.rglob('*.html')))} pages in {site} ({time.perf_counter() - start:.1f} s)")
     if args.serve:
         handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))

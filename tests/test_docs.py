@@ -1,0 +1,154 @@
+"""The site: what the converter makes of each kind of cell, and that no page asks another host for anything."""
+import ast
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PNG = base64.b64encode(b"\x89PNG not a picture").decode()
+
+
+@pytest.fixture(scope="module")
+def convert():
+    sys.path.insert(0, str(ROOT / "docs"))
+    import convert
+    yield convert
+    sys.path.remove(str(ROOT / "docs"))
+
+
+def cell(source, outputs=(), kind="code"):
+    made = {"cell_type": kind, "source": source, "metadata": {}, "id": f"c{abs(hash(source)) % 10**8}"}
+    return made | {"outputs": list(outputs), "execution_count": 1} if kind == "code" else made
+
+
+@pytest.fixture
+def page_of(convert, tmp_path):
+    def page_of(*cells, name="01_data/02_x.ipynb"):
+        path = tmp_path / "x.ipynb"
+        path.write_text(json.dumps({"cells": [cell("# The title\n> One sentence.\n\nThe question.", kind="markdown"), *cells]}))
+        page = convert.page_name(name)
+        convert.convert(path, path, page, tmp_path)
+        return (tmp_path / page).read_text()
+    return page_of
+
+
+def stream(words, name="stdout"):
+    return {"output_type": "stream", "name": name, "text": words}
+
+
+def display(**data):
+    return {"output_type": "display_data", "data": {key.replace("_", "/"): value for key, value in data.items()}, "metadata": {}}
+
+
+def test_title_subtitle_and_the_prose_after_them(page_of):
+    page = page_of(cell("#| default_exp x"))
+    assert page.startswith("# The title\n\nOne sentence.\n{ .subtitle }") and "futures_nb/x.py" in page and "The question." in page
+
+
+def test_directives(page_of):
+    page = page_of(cell("#| hide\nsecret = 1"), cell("#| include: false\nunseen = 1", [stream("unseen")]), cell("#| echo: false\nquiet = 1", [stream("heard")]),
+                   cell("#| output: false\nloud = 1", [stream("unheard")]), cell("#| slow\nlong = 1"),
+                   cell("#| code-fold: true\n#| code-summary: \"Look inside\"\ninside = 1"))
+    for word in ("secret", "unseen", "quiet", "unheard", "#|"): assert word not in page
+    for word in ("heard", "loud = 1", "long = 1", '??? source "Look inside"', "    inside = 1"): assert word in page
+
+
+def test_picture_is_a_file_with_a_caption(page_of, tmp_path):
+    page = page_of(cell("#| fig-cap: What to see\nax.plot()", [display(image_png=PNG, text_plain="<Figure>")]), cell('ax.set(title="Seen")', [display(image_png=PNG)]))
+    assert "![What to see](x-1.png){ .plot }" in page and "<figcaption>What to see</figcaption>" in page and "![Seen](x-2.png)" in page
+    assert (tmp_path / "01_data" / "x-1.png").read_bytes().startswith(b"\x89PNG") and "<Figure>" not in page
+
+
+def test_outputs(page_of):
+    page = page_of(cell("a", [stream("\x1b[31mred\x1b[0m\n"), stream("10 %\r90 %\rdone\n", "stderr")]),
+                   cell("b", [display(text_html='<style>x</style><table border="1" class="dataframe">\n\n<td>7</td></table>', text_plain="7")]),
+                   cell("c", [display(text_markdown="* one")]))
+    for word in ("\nred\n", "\ndone\n", "<table>\n<td>7</td></table>", "* one"): assert word in page
+    for word in ("\x1b", "90 %", "<style>"): assert word not in page
+
+
+def test_entry_of_a_function(page_of):
+    page = page_of(cell("#| default_exp x"), cell('#| export\nimport numpy as np\n\ndef f(\n    a:int, # Size [contracts]\n    *,\n    b:float|None=None, # Price [points]\n'
+                        ') -> dict:         # [USD]\n    """What is made.\n\n    Raises `ValueError` if not.\n    """\n    return {}   # not this\n\ndef _g(): pass'))
+    assert "### f { #f .api }" in page and "f(a: int, *, b: float | None = None) -> dict" in page
+    assert "| `a` | Size [contracts] |" in page and "| `b` | Price [points] |" in page and "| *returns* | [USD] |" in page
+    assert "Raises `ValueError` if not." in page and "### _g" not in page and "not this |" not in page
+    assert '??? source "Source in futures_nb/x.py"' in page and "    def _g(): pass" in page and "#| export" not in page
+
+
+def test_entry_of_a_class(page_of):
+    page = page_of(cell('#| export\n@dataclass\nclass Cost:\n    """What a trade costs."""\n    fee: float = 2.25 # [USD]\n    _x: int = 0\n\n'
+                        '    @property\n    def all(self):\n        """The sum."""\n\n    def of(self, n):\n        """Of n."""'),
+                   cell('#| export\nclass Wrong(ValueError):\n    """It is."""'))
+    assert "class Cost(fee: float = 2.25)" in page and "| `fee` | [USD] |" in page and "| `.all` | The sum. |" in page and "| `.of(n)` | Of n. |" in page
+    assert "class Wrong(ValueError)" in page and "_x: int" not in page.split("???")[0]
+
+
+def test_constants_are_shown_and_imports_are_not(page_of):
+    page = page_of(cell("#| export\nimport numpy as np"), cell("#| export\nONE = 1 << 20  # exact"))
+    assert "import numpy" not in page and "```python\nONE = 1 << 20  # exact\n```" in page
+
+
+def test_links(convert):
+    page = Path("01_data/bars.md")
+    for given, wanted in {
+        "[`f`](/02_features/vpoc.html#f)": "[`f`](../02_features/vpoc.md#f)",
+        "[x](../02_features/02_vpoc.ipynb)": "[x](../02_features/vpoc.md)",
+        "[x](04_roll.ipynb#a)": "[x](roll.md#a)",
+        "[`first`](https://fastcore.fast.ai/basics.html#first)": "`first`",
+        "[x](https://example.org/a.html)": "[x](https://example.org/a.html)",
+        "```\n[x](04_roll.ipynb)\n```": "```\n[x](04_roll.ipynb)\n```",
+    }.items():
+        assert convert.links(given, page) == wanted
+
+
+def test_markdown_of_notebooks_is_understood(convert):
+    markdown = pytest.importorskip("markdown")
+    html = markdown.markdown(convert.for_markdown("Three things:\n- one\n  - inner\n- two\n\nAnd:\n| a | b |\n| - | - |\n| 1 | 2 |"), extensions=["tables"])
+    assert html.count("<ul>") == 2 and html.count("<li>") == 3 and "<td>1</td>" in html
+    assert convert.for_markdown("so\n$$\nx = 1\n$$\n") == "so\n\n$$\nx = 1\n$$\n"
+    assert convert.callouts('::: {.callout-note title="Mind"}\nthe gap\n:::') == '!!! note "Mind"\n\n    the gap'
+    assert convert.callouts('::: {.callout-tip collapse="true"}\n## Head\nbody\n:::') == '??? tip "Head"\n\n    body'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs")
+    out = tmp_path_factory.mktemp("site")
+    result = subprocess.run([sys.executable, str(ROOT / "docs" / "build.py"), "--out", str(out)], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return out
+
+
+def test_every_chapter_is_a_page_and_every_public_name_has_its_anchor(site, convert):
+    for path in sorted((ROOT / "nbs").glob("*/[0-9]*.ipynb")):
+        page = site / convert.page_name(path.relative_to(ROOT / "nbs")).with_suffix(".html")
+        ids = set(re.findall(r'id="([^"]+)"', page.read_text(encoding="utf-8")))
+        for cell in convert.read_cells(path):
+            ask, source = convert.split_directives(convert.text(cell["source"]))
+            if cell["cell_type"] == "code" and ask.keys() & {"export", "exports"}:
+                names = [n.name for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"]
+                assert {name.lower() for name in names} <= ids, f"{page.name}: no entry of {names}"
+
+
+def test_no_page_asks_another_host(site):
+    loads = re.compile(r"""<(?:script|img|iframe|source|audio|video|embed)\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^"'\s>]+"""
+                       r"""|<link\b(?![^>]*rel=["']?(?:canonical|license))[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^"'\s>]+""", re.I)
+    from_css = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])(?:https?:)?//[^"')\s]+""", re.I)
+    asked = [f"{path.name}: {m[0]}" for path in site.rglob("*.html") for m in loads.finditer(path.read_text(encoding="utf-8"))]
+    asked += [f"{path.name}: {m[0]}" for path in [*site.rglob("*.html"), *site.rglob("*.css")] for m in from_css.finditer(path.read_text(encoding="utf-8"))]
+    assert not asked
+    assert loads.search('<script src="https://x/y.js">') and from_css.search("url(//x/y.woff2)") and not loads.search('<a href="https://x">')
+
+
+def test_every_file_a_page_loads_is_there(site):
+    for path in site.rglob("*.html"):
+        if path.name == "404.html": continue   # its links are absolute
+        source = path.read_text(encoding="utf-8")
+        for target in re.findall(r'<(?:script|img|link)\b[^>]*(?:src|href)="([^"#]+)"', source):
+            if not target.startswith("data:"): assert (path.parent / target.split("?")[0]).exists(), f"{path.name}: {target}"

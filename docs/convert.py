@@ -219,7 +219,7 @@ def printed(words):
 
 def _html_output(source):
     source = re.sub(r"<(script|style)\b.*?</\1>", "", source, flags=re.S)
-    source = re.sub(r' (border="\d+"|class="dataframe"|style="text-align: right;")', "", source)
+    source = re.sub(r' (border="\d+"|style="text-align: right;")', "", source)
     return '<div class="frame">\n' + "\n".join(line for line in source.splitlines() if line.strip()) + "\n</div>"
 
 

@@ -43,7 +43,7 @@ def replace_future(
     rng, out = np.random.default_rng(seed), frame.copy()
     future = np.flatnonzero(known_at(frame) > cut)
     if not len(future): return out
-    is_bars = isinstance(frame, pd.DataFrame) and set(BAR_COLUMNS) <= set(frame.columns)
+    is_bars = isinstance(frame, pd.DataFrame) and set(BAR_COLUMNS) <= set(frame.columns) and "contract" in frame.index.names
     if is_bars: _noise_bars(out, future, rng, up)
     columns = [None] if isinstance(frame, pd.Series) else [c for c in frame.columns if c not in _CALENDAR and not (is_bars and c in BAR_COLUMNS)]
     for column in columns: _noise_column(out, column, future, rng)
@@ -52,15 +52,16 @@ def replace_future(
 # %% ../nbs/00_foundations/04_testing.ipynb #04-testing-10
 def _noise_bars(bars, future, rng, up):
     """Valid bars of another level into the positions `future`, in place: ticks, volume of 1 to a million."""
-    contracts = bars.index.get_level_values("contract")[future] if "contract" in bars.index.names else ["ES"]
-    inst, n = instrument(str(contracts[0])), len(future)
+    code = bars.index.codes[0][future]
+    inst, n, n_codes = instrument(str(bars.index.levels[0][code[0]])), len(future), len(bars.index.levels[0])
     level = np.nanmedian(np.abs(bars["close"].to_numpy())) * 4.0 ** (rng.uniform(0.1, 1) if up else rng.uniform(-1, -0.1))
+    level = level * np.exp(0.1 * rng.standard_normal(n_codes))[code]    # contracts part in price, and in volume up to a thousandfold
     middle = np.maximum(np.rint(level * np.exp(0.02 * rng.standard_normal(n)) / inst.tick), 20)
     four = np.sort(middle[:, None] + rng.integers(-15, 16, (n, 4)), axis=1)
     swap = rng.random(n) < 0.5
     prices = dict(low=four[:, 0], high=four[:, 3], open=np.where(swap, four[:, 1], four[:, 2]), close=np.where(swap, four[:, 2], four[:, 1]))
     for column, ticks in prices.items(): bars.iloc[future, bars.columns.get_loc(column)] = inst.to_price(ticks)
-    bars.iloc[future, bars.columns.get_loc("volume")] = np.floor(10 ** rng.uniform(0, 6, n))
+    bars.iloc[future, bars.columns.get_loc("volume")] = np.floor(10 ** (rng.uniform(0, 3, n) + rng.uniform(0, 3, n_codes)[code]))
 
 
 def _noise_column(out, column, future, rng):
@@ -145,6 +146,11 @@ def _match_rows(full, known, part, part_known, cut, what):
     return place
 
 
+def _digits(value):
+    """All digits of a value: two that differ in the last bit must look different."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
 def _say(row):
     return " ".join(str(x) for x in row) if isinstance(row, tuple) else str(row)
 
@@ -159,8 +165,8 @@ def _compare(full, known, part, part_known, cut, what):
         a, b = full.iloc[rows, j].to_numpy(), part.iloc[place, j].to_numpy()
         bad = np.flatnonzero(~same_bits(a, b))
         if len(bad):
-            raise AssertionError(f"assert_causal: column {column!r} looks ahead: at {_say(full.index[rows[bad[0]]])} it is {a[bad[0]]!r}, "
-                                 f"but {b[bad[0]]!r} with the future {what} after the cut at {cut} ({len(bad)} of {len(rows)} values differ)")
+            raise AssertionError(f"assert_causal: column {column!r} looks ahead: at {_say(full.index[rows[bad[0]]])} it is {_digits(a[bad[0]])}, "
+                                 f"but {_digits(b[bad[0]])} with the future {what} after the cut at {cut} ({len(bad)} of {len(rows)} values differ)")
         counts[column] = int((~pd.isna(a)).sum())
     return counts
 
@@ -206,7 +212,7 @@ def _forgotten(before, after, row, first, stop, rtol, what):
     if len(bad):
         k = first + int(bad[0])
         raise AssertionError(f"assert_local: column {before.name!r} remembers: {what} of 1e15 at {_say(before.index[row])} change the value at "
-                             f"{_say(before.index[k])}, {k - row} bars later, from {before.iloc[k]!r} to {after.iloc[k]!r} ({len(bad)} values "
+                             f"{_say(before.index[k])}, {k - row} bars later, from {_digits(before.iloc[k])} to {_digits(after.iloc[k])} ({len(bad)} values "
                              "changed); sum over blocks instead of one running sum, or declare a longer lookback")
     return float(change.max())
 

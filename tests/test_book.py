@@ -94,23 +94,29 @@ def test_first_cell_is_title_and_one_sentence(name):
     assert first["cell_type"] == "markdown" and re.match(r"# \S.*\n+> \S.*(\n\s*\n|\n?$)", "".join(first["source"]))
 
 
-def names_in(sources):
-    return {getattr(node, "id", getattr(node, "attr", None)) for source in sources for node in ast.walk(parsed(source))}
+def names_in(trees):
+    return {getattr(node, "id", getattr(node, "attr", None)) for tree in trees for node in ast.walk(tree)}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_every_public_name_has_a_docstring_and_is_shown_at_work(name):
-    """A function is called in its chapter or in tests/; a class may be what such a function returns."""
-    sources = code(name)
-    at_work = names_in(source for source in sources if not EXPORTS.search(source))
-    tested = {word for path in (ROOT / "tests").glob("test_*.py") if path.name != "test_book.py"
-              for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
-    used = names_in(source for source in sources if EXPORTS.search(source))
-    public = list(public_definitions(name))
-    silent = [node.name for node in public if not ast.get_docstring(node)]
+def test_every_public_name_has_a_docstring_and_is_run_by_a_test(name):
+    """The package's own names at work in their chapter; a helper there, in tests/, or inside an exported function that is."""
+    public = {node.name: node for node in public_definitions(name)}
+    silent = [known for known, node in public.items() if not ast.get_docstring(node)]
     assert not silent, f"{name}: without docstring: {silent}"
-    idle = [node.name for node in public if node.name not in at_work | tested and not (isinstance(node, ast.ClassDef) and node.name in used)]
-    assert not idle, f"{name}: exported and used by no test: {idle}"
+    shown = names_in(parsed(source) for source in code(name) if not EXPORTS.search(source))
+    run = shown | {word for path in (ROOT / "tests").glob("test_*.py") if path.name != "test_book.py"
+                   for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    defined = {node.name: node for source in code(name) if EXPORTS.search(source) for node in parsed(source).body if hasattr(node, "name")}
+    todo = [known for known in defined if known in run]
+    while todo:
+        inside = names_in([defined[todo.pop()]]) & defined.keys() - run
+        run |= inside
+        todo += inside
+    idle = [known for known in public if known not in run]
+    assert not idle, f"{name}: exported and run by no test: {idle}"
+    unseen = [known for known, node in public.items() if known in fnb.__all__ and isinstance(node, ast.FunctionDef) and known not in shown]
+    assert not unseen, f"{name}: names of the package without a line at work in their own chapter: {unseen}"
 
 
 def test_chapters_have_tests():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FLOORS', 'QUANTILES', 'TINY', 'SCALERS', 'floored_scale', 'why_refused', 'row_name', 'fit_interval', 'column_hash',
-           'ColumnScaler', 'RobustScaler', 'StandardScaler', 'make_scaler', 'scaler_from_dict']
+           'ColumnScaler', 'RobustScaler', 'StandardScaler', 'make_scaler', 'scaler_to_dict', 'scaler_from_dict']
 
 # %% ../nbs/03_learning/03_scaling.ipynb #03-scaling-02
 import hashlib
@@ -130,17 +130,6 @@ class ColumnScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return pd.DataFrame({"center": self.center_, "spread": self.spread_, "scale": self.scale_, "floor": self.floor_},
                             pd.Index(self.columns, name="column"))
 
-    def to_dict(self) -> dict:
-        """All that was given and learned, as plain JSON; floats come back to the last bit (`scaler_from_dict`)."""
-        check_is_fitted(self, "scale_")
-        learned = {key: getattr(self, key + "_") for key in _LEARNED}
-        learned |= {key: value.tolist() for key, value in learned.items() if isinstance(value, np.ndarray)}
-        return {"kind": self.kind, "unit": self.unit, "exempt": list(self.exempt), "columns": self.columns,
-                "has_names": hasattr(self, "feature_names_in_")} | learned
-
-
-_LEARNED = ("center", "scale", "spread", "floor", "columns_hash", "n_rows", "fit_from", "fit_to")
-
 # %% ../nbs/03_learning/03_scaling.ipynb #03-scaling-24
 class RobustScaler(ColumnScaler):
     """Median to 0 and interquartile range to 1, column by column, with a floor under every scale; a scikit-learn transformer.
@@ -217,6 +206,19 @@ def make_scaler(
     return SCALERS[kind](**options)
 
 # %% ../nbs/03_learning/03_scaling.ipynb #03-scaling-42
+_LEARNED = ("center", "scale", "spread", "floor", "columns_hash", "n_rows", "fit_from", "fit_to")
+
+def scaler_to_dict(
+    scaler: ColumnScaler, # Fitted
+) -> dict:
+    """All that a scaler was given and has learned, as plain JSON; floats come back to the last bit."""
+    check_is_fitted(scaler, "scale_")
+    learned = {key: getattr(scaler, key + "_") for key in _LEARNED}
+    learned |= {key: value.tolist() for key, value in learned.items() if isinstance(value, np.ndarray)}
+    return {"kind": scaler.kind, "unit": scaler.unit, "exempt": list(scaler.exempt), "columns": scaler.columns,
+            "has_names": hasattr(scaler, "feature_names_in_")} | learned
+
+
 def scaler_from_dict(
     state: dict, # What `to_dict` returned, also after a trip through JSON
 ) -> ColumnScaler:
@@ -232,4 +234,4 @@ def scaler_from_dict(
     return scaler
 
 
-ColumnScaler.from_dict = staticmethod(scaler_from_dict)
+ColumnScaler.to_dict, ColumnScaler.from_dict = scaler_to_dict, staticmethod(scaler_from_dict)

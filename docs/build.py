@@ -5,6 +5,7 @@ The notebooks' stored outputs are shown, nothing is run: nbs/ -> nbdev's proc_nb
 import argparse
 import functools
 import http.server
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -71,6 +72,7 @@ def main():
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--out", help="folder of the site; default: doc_path of settings.ini")
     args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="docs: %(message)s")   # what mkdocs --strict complains of
     start = time.perf_counter()
     site = build_site(args.out)
     print(f"docs: {len(list(site.rglob('*.html')))} pages in {site} ({time.perf_counter() - start:.1f} s)")

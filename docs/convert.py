@@ -121,7 +121,7 @@ def entry(node, comments, link):
     if table: parts.append("\n".join(["| parameter | meaning |", "| --- | --- |", *table]))
     if is_class:
         public = [m for m in methods if not m.name.startswith("_") and ast.get_docstring(m)]
-        listed = [_row(f"`{_method(m, comments)}`", ast.get_docstring(m).split("\n\n")[0].replace("\n", " ")) for m in public]
+        listed = [_row(f"`{_method(m, comments)}`{{ #{node.name.lower()}.{m.name.lower()} }}", ast.get_docstring(m).split("\n\n")[0].replace("\n", " ")) for m in public]
         if listed: parts.append("\n".join(["| method | gives |", "| --- | --- |", *listed]))
     return "\n\n".join(part for part in parts if part)
 
@@ -140,7 +140,8 @@ def exported(code, module, link):
     public = [entry(node, comments, link) for node in defined if not node.name.startswith("_")]
     if not defined: return fence(code)
     title = f"Source in futures_nb/{module}.py" if public else "Source: " + ", ".join(node.name for node in defined)
-    return "\n\n".join([*public, box("source", title, fence(code), "???")])
+    is_open = not public and code.count("\n") < 30   # private helpers are part of the story
+    return "\n\n".join([*public, box("source", title, fence(code), "???+" if is_open else "???")])
 
 
 # ---- prose ------------------------------------------------------------------------------------------------------------
@@ -246,7 +247,16 @@ def picture(content, suffix, pictures, alt):
     name = f"{stem}-{len(taken) + 1}{suffix}"
     (folder / name).write_bytes(content)
     taken.append(name)
-    return f"![{html.escape(alt)}]({name}){{ .plot }}"
+    width = css_width(content)
+    return f"![{html.escape(alt)}]({name}){{ .plot{f' width={width}' if width else ''} }}"
+
+
+def css_width(png):
+    """Width of a PNG at 100 dots per inch, so that one drawn for a fine screen (200) is not shown at twice its size; 0 if it does not say."""
+    at = png.find(b"pHYs")
+    if not png.startswith(b"\x89PNG") or at < 0: return 0
+    pixels, per_metre = int.from_bytes(png[16:20], "big"), int.from_bytes(png[at + 4:at + 8], "big")
+    return round(pixels * 100 / max(100, per_metre * 0.0254))
 
 
 def code_cell(source, outputs, pictures, heading):

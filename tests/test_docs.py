@@ -1,6 +1,7 @@
 """The site: what the converter makes of each kind of cell, and that no page asks another host for anything."""
 import ast
 import base64
+import io
 import json
 import re
 import subprocess
@@ -64,6 +65,16 @@ def test_picture_is_a_file_with_a_caption(page_of, tmp_path):
     assert (tmp_path / "01_data" / "x-1.png").read_bytes().startswith(b"\x89PNG") and "<Figure>" not in page
 
 
+def test_picture_for_a_fine_screen_is_shown_at_its_size(convert):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    for dpi in (72, 100, 200):
+        figure, png = plt.figure(figsize=(3, 1)), io.BytesIO()
+        figure.savefig(png, dpi=dpi)
+        plt.close(figure)
+        assert convert.css_width(png.getvalue()) == min(300, 3 * dpi)
+    assert convert.css_width(b"\x89PNG torn") == 0
+
+
 def test_outputs(page_of):
     page = page_of(cell("a", [stream("\x1b[31mred\x1b[0m\n"), stream("10 %\r90 %\rdone\n", "stderr")]),
                    cell("b", [display(text_html='<style>x</style><table border="1" class="dataframe">\n\n<td>7</td></table>', text_plain="7")]),
@@ -85,7 +96,7 @@ def test_entry_of_a_class(page_of):
     page = page_of(cell('#| export\n@dataclass\nclass Cost:\n    """What a trade costs."""\n    fee: float = 2.25 # [USD]\n    _x: int = 0\n\n'
                         '    @property\n    def all(self):\n        """The sum."""\n\n    def of(self, n):\n        """Of n."""'),
                    cell('#| export\nclass Wrong(ValueError):\n    """It is."""'))
-    assert "class Cost(fee: float = 2.25)" in page and "| `fee` | [USD] |" in page and "| `.all` | The sum. |" in page and "| `.of(n)` | Of n. |" in page
+    assert "class Cost(fee: float = 2.25)" in page and "| `fee` | [USD] |" in page and "| `.all`{ #cost.all } | The sum. |" in page and "| `.of(n)`{ #cost.of } | Of n. |" in page
     assert "class Wrong(ValueError)" in page and "_x: int" not in page.split("???")[0]
 
 

@@ -93,7 +93,7 @@ class WalkForward:
     """
     n_folds: int = 5
     train: int | None = None # Trade dates learned from, validation included; None: all there are (expanding)
-    valid: float = 0.15      # Share of those dates, the latest, to stop training on; 0: none
+    valid: float = 0.15      # Share of those dates, the latest that purge leaves, to stop training on; 0: none
     min_train: float = 0.4   # Share of all trade dates that come before the first test block
     embargo: str = "1D"      # As `parse_embargo` reads it
 
@@ -133,16 +133,23 @@ def _edges(w, n_dates):
     return n_first + np.round(np.linspace(0, n_dates - n_first, w.n_folds + 1)).astype(int)
 
 
+def _walled_off(w, part, later, first, rows, dates, info):
+    """`part` without the rows whose labels reach the rows `later`, which begin on `dates[first]`; counted in `info`."""
+    over, near = reaches(rows.t1, rows.date_t1, rows.ts[later].min(), dates, first, w.embargo)
+    for key, reason in (("n_purged", over), ("n_embargoed", near)): info[key] = info.get(key, 0) + int((part & reason).sum())
+    return part & ~over & ~near
+
+
 def _make_fold(w, k, rows, dates, day, first, stop):
     begin = 0 if w.train is None else first - w.train
-    n_valid = int(np.ceil(round(w.valid * (first - begin), 9)))
-    parts = {"train": (day >= begin) & (day < first - n_valid), "valid": (day >= first - n_valid) & (day < first), "test": (day >= first) & (day < stop)}
+    learn, test = (day >= begin) & (day < first), (day >= first) & (day < stop)
     info = {"fold": k, "n_purged": 0, "n_embargoed": 0}
-    for name, later, at in (("valid", parts["test"], first), ("train", parts["valid"] | parts["test"], first - n_valid)):
-        over, near = reaches(rows.t1, rows.date_t1, rows.ts[later].min(), dates, at, w.embargo)
-        info["n_purged"] += int((parts[name] & over).sum())
-        info["n_embargoed"] += int((parts[name] & near).sum())
-        parts[name] = parts[name] & ~over & ~near
+    n_valid = int(np.ceil(round(w.valid * (first - begin), 9)))
+    left = np.unique(day[_walled_off(w, learn, test, first, rows, dates, {})])
+    cut = first if n_valid == 0 else left[-n_valid] if n_valid <= len(left) else begin   # the valid block begins here
+    valid = _walled_off(w, learn & (day >= cut), test, first, rows, dates, info)
+    train = _walled_off(w, learn & (day < cut), (learn & (day >= cut)) | test, cut, rows, dates, info)
+    parts = {"train": train, "valid": valid, "test": test}
     for name, part in parts.items():
         if not part.any() and not (name == "valid" and n_valid == 0):
             raise DataError(f"WalkForward: fold {k} has {first - begin} trade dates before its test block, {n_valid} of them for validation, and purge and "

@@ -58,6 +58,13 @@ def test_laws(target, splitter):
     dates = np.unique(date[known])
     gap = pd.Timedelta(splitter.embargo)
     n_dates = gap.days
+
+    def free_of(rows, later):
+        """Which of `rows` reach none of `later`, by looking at every pair."""
+        touches = overlap(ts[rows], t1[rows], ts[later], t1[later], gap // pd.Timedelta("1us"))
+        between = ((dates > date_t1[rows][:, None, None]) & (dates < date[later][None, :, None])).sum(-1)   # (rows, later)
+        return ~(touches | (between < n_dates)).any(axis=1)
+
     tested = np.concatenate([f.test for f in folds])
     assert len(np.unique(tested)) == len(tested)
     assert set(tested) == set(np.flatnonzero(known & (date >= date[tested].min())))
@@ -65,14 +72,15 @@ def test_laws(target, splitter):
         start_of_test = date[fold.test].min()
         learn = dates[dates < start_of_test][-(splitter.train or len(dates)):]
         n_valid = int(np.ceil(round(splitter.valid * len(learn), 9)))
-        blocks = {"train": np.isin(date, learn[:len(learn) - n_valid]) & known, "valid": np.isin(date, learn[len(learn) - n_valid:]) & known}
+        in_learn = np.flatnonzero(np.isin(date, learn) & known)
+        left = np.unique(date[in_learn[free_of(in_learn, fold.test)]])
+        is_valid = date >= left[-n_valid] if n_valid else np.zeros(len(date), bool)
+        blocks = {"train": np.isin(date, learn) & known & ~is_valid, "valid": np.isin(date, learn) & known & is_valid}
         for part, later in (("valid", fold.test), ("train", np.concatenate([np.flatnonzero(blocks["valid"]), fold.test]))):
             rows = np.flatnonzero(blocks[part])
             if len(rows) == 0:
                 continue
-            touches = overlap(ts[rows], t1[rows], ts[later], t1[later], gap // pd.Timedelta("1us"))
-            between = ((dates > date_t1[rows][:, None, None]) & (dates < date[later][None, :, None])).sum(-1)   # (part, later)
-            free = rows[~(touches | (between < n_dates)).any(axis=1)]
+            free = rows[free_of(rows, later)]
             assert set(getattr(fold, part)) == set(free)          # nothing kept that reaches, nothing lost that does not
         for part in (fold.train, fold.valid, fold.test):
             assert part.dtype == np.int64 and (np.diff(ts[part]) >= 0).all() and known[part].all()

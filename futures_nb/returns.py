@@ -44,7 +44,7 @@ def log_returns(
     out[np.arange(len(out)) - n < start] = np.nan
     return pd.Series(out, bars.index, name=f"return_{n}")
 
-# %% ../nbs/02_features/01_returns.ipynb #01-returns-07
+# %% ../nbs/02_features/01_returns.ipynb #01-returns-13
 @numba.njit(cache=True)
 def block_sums(x, window, out):
     """Sum of the last `window` values of `x`, its own included, into `out`; NaN in the first `window` - 1. Source: van Herk (1992)."""
@@ -73,7 +73,7 @@ def rolling_sum(
     for _, a, b in contract_runs(x.index): block_sums(values[a:b], window, out[a:b])
     return pd.Series(out, x.index, name=x.name)
 
-# %% ../nbs/02_features/01_returns.ipynb #01-returns-09
+# %% ../nbs/02_features/01_returns.ipynb #01-returns-24
 def realized_vol(
     bars:pd.DataFrame, # Index `(contract, ts)`, `close` [points]
     window:int,        # Bars

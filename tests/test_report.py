@@ -1,0 +1,143 @@
+"""The report is one offline file, says the uncomfortable things first, and lets no file put markup on the page."""
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from futures_nb.backtest import run_backtest
+from futures_nb.report import REQUIRED, make_report
+from futures_nb.schema import DataError, make_index
+from futures_nb.scores import skill
+from futures_nb.sessions import session_table
+
+EVIL = '<img src=x onerror="alert(1)"><script src="https://example.org/x.js"></script>'
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text in the order they stand."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *a) for a in attrs]
+
+    def handle_data(self, data):
+        if self.tags[-1] != "style":
+            self.text.append(data)
+
+
+def run_folder(folder, **more):
+    rng = np.random.default_rng(0)
+    closes = pd.DatetimeIndex(session_table("ES", "2023-01-03", "2023-06-30")["close"])
+    price = np.rint(4000 * np.exp(0.01 * rng.normal(size=len(closes)).cumsum()) * 4) / 4
+    bars = pd.DataFrame({"open": np.append(4000, price[:-1]), "close": price}, make_index("ES", closes))
+    y = np.log(price[1:] / price[:-1])
+    p = pd.DataFrame({"y": y, "y_hat": rng.normal(0, 0.001, len(y)), "fold": 0, "t1": closes[1:]}, bars.index[:-1])
+    result = run_backtest(p, bars, n_draws=100)
+    facts = {"status": "finished", "n_trials": 12, "data": {"real": "Real words.", "simulated": "Simulated words."},
+             "skill": skill(p, n_draws=100).to_dict(), "backtest": result.to_dict(),
+             "folds": [{"n_train": 9, "train_from": "2022-01-01", "train_to": "2022-12-01", "test_from": "2023-01-03", "test_to": "2023-06-29"}]} | more
+    (folder / "folds" / "00").mkdir(parents=True)
+    (folder / "folds" / "00" / "metrics.jsonl").write_text('{"kind": "step", "step": 1, "loss": 0.7}\n{"kind": "step", "step": 2, "loss": 0.6}\n{"torn')
+    (folder / "run.json").write_text(json.dumps(facts))
+    p.to_parquet(folder / "predictions.parquet")
+    result.daily.to_frame("pnl").to_parquet(folder / "daily.parquet")
+    return facts
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run_folder(tmp_path)
+    return tmp_path
+
+
+def test_nothing_is_loaded_from_outside(folder):
+    page = make_report(folder).read_text(encoding="utf-8")
+    parsed = Page(page)
+    assert not {"script", "link", "iframe", "object", "embed", "img", "form", "base"} & set(parsed.tags)
+    assert not [a for a in parsed.attributes if a[1] in ("src", "href", "xlink:href", "action", "srcset") or a[1].startswith("on")]
+    assert not re.search(r"https?://|url\(|@import|//[a-z]+\.", page)
+    assert "default-src 'none'" in page and "prefers-color-scheme:dark" in page and "width=device-width" in page
+    assert {"svg", "polyline", "polygon", "rect"} <= set(parsed.tags)
+    assert len(page) < 5_000_000
+
+
+def test_first_lines(folder):
+    facts = json.loads((folder / "run.json").read_text())
+    text = "\n".join(Page(make_report(folder).read_text()).text)
+    top = text[:text.index("\nSkill\n")]
+    for words in ("Real words.", "Simulated words.", "12 configurations", "95 % interval", "base rate", "costs",
+                  f"{100 * facts['skill']['detectable']:.1f} points", facts["skill"]["sentence"].split(":")[0]):
+        assert words in top, words
+    assert top.index("Cannot tell") < top.index("Real words.") < top.index("12 configurations")
+
+
+@pytest.mark.parametrize("path", REQUIRED)
+def test_a_run_that_leaves_out_is_refused(folder, path):
+    before = make_report(folder).read_text()
+    facts = json.loads((folder / "run.json").read_text())
+    section, _, key = path.partition(".")
+    if key:
+        facts[section][key] = None
+    else:
+        del facts[section]
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=re.escape(path)):
+        make_report(folder)
+    assert (folder / "report.html").read_text() == before
+
+
+def test_free_of_charge_is_said(tmp_path):
+    facts = run_folder(tmp_path)
+    facts["backtest"]["cost"] = 0.0
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    assert "No costs were charged" in make_report(tmp_path).read_text()
+
+
+def poisoned(value):
+    """Every string of the facts, and every key that is shown, made hostile."""
+    if isinstance(value, dict):
+        return {k: poisoned(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [poisoned(v) for v in value]
+    return value + EVIL if isinstance(value, str) and not re.match(r"\d{4}-", value) else value
+
+
+def test_files_put_no_markup_on_the_page(tmp_path):
+    facts = poisoned(run_folder(tmp_path, baselines=[{"name": "ridge", "verdict": "better than the base rate"}],
+                                features=[{"name": "f", "family": "a", "formula": "b", "lookback": 2}], target={"kind": "return"},
+                                rows={"mode": "all", "left_out": ["x"], "nan_by_column": {EVIL: 3}}, versions={EVIL: "1"}, seconds={EVIL: 2.0}))
+    facts["data"] |= {"quality": [EVIL], "contracts": [EVIL], "source": EVIL, "first": EVIL, "last": EVIL}
+    facts["skill"]["notes"], facts["backtest"]["notes"] = [EVIL], [EVIL]
+    facts["backtest"]["charges"] = {"commission": EVIL, "slippage_ticks": EVIL, "per_side": {EVIL: 8.5}}
+    facts |= {"finished": EVIL, "status": EVIL}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "config.toml").write_text(f'path = "{EVIL}"')
+    parsed = Page(make_report(tmp_path).read_text())
+    assert "script" not in parsed.tags and "img" not in parsed.tags
+    assert not [a for a in parsed.attributes if a[1].startswith("on") or a[1] == "src"]
+
+
+def test_a_folder_with_a_hostile_name(tmp_path):
+    odd = tmp_path / "a<b>&'\"c"
+    odd.mkdir()
+    run_folder(odd)
+    parsed = Page(make_report(odd).read_text())
+    assert "b" not in parsed.tags and "a<b>&'\"c" in "".join(parsed.text)
+
+
+def test_the_report_needs_nothing_heavy(folder):
+    code = ("import sys, futures_nb.report as r; r.make_report(sys.argv[1]); "
+            "bad = {'torch', 'arch', 'matplotlib', 'statsmodels'} & set(sys.modules); assert not bad, bad")
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=dict(os.environ))
+    assert (folder / "report.html").is_file() and not list(folder.glob("*.tmp"))

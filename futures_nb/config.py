@@ -8,6 +8,7 @@ __all__ = ['ROWS', 'DataConfig', 'FeaturesConfig', 'TargetConfig', 'SplitConfig'
 
 # %% ../nbs/06_running/01_config.ipynb #01-config-02
 import dataclasses
+import datetime
 import hashlib
 import json
 import math
@@ -162,6 +163,7 @@ def _typed(value, default, label):
     kind = type(default)
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value): return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool): return float(value)
+    if kind is str and isinstance(value, datetime.date): return value.isoformat()  # TOML reads 2024-01-02 as a date
     if kind is str and isinstance(value, int) and not isinstance(value, bool): return str(value)
     if type(value) is kind: return value
     raise DataError(f"{label} is {value!r}, of type {type(value).__name__}; the type must be {kind.__name__}, such as {default!r}")

@@ -1,0 +1,109 @@
+"""A fit that is killed (SIGKILL) at any moment and called again ends bit-equal to one that never was."""
+import multiprocessing
+import random
+import signal
+import time
+
+import pytest
+
+import fit_script
+from fit_script import finish, metrics, same_end, start, warm
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("never") / "fit"
+    warm()
+    began = time.monotonic()
+    finish(out)
+    return out, time.monotonic() - began
+
+
+def test_the_fit_has_something_to_lose(never_killed):
+    out, _ = never_killed
+    records = metrics(out)
+    assert [r["step"] for r in records if r["kind"] == "step"] == list(range(6 * 12))
+    assert sum(r["n_clamped"] for r in records if r["kind"] == "epoch") > 0
+    assert not list(out.glob("*.tmp"))
+
+
+def test_a_finished_fit_is_not_made_again(never_killed):
+    out, _ = never_killed
+    before = (out / "metrics.jsonl").read_bytes()
+    finish(out)
+    assert (out / "metrics.jsonl").read_bytes() == before
+
+
+def test_kill_at_20_random_moments(never_killed, tmp_path):
+    out, seconds = never_killed
+    rng, stages = random.Random(7), set()
+    for k in range(20):
+        # The fit takes `seconds` with the data and the folder: kills fall from before its first file to after its last.
+        target = tmp_path / str(k)
+        p = start(target)
+        time.sleep(rng.uniform(0.0, 1.05) * seconds)
+        p.kill()
+        p.join()
+        stages.add(len(metrics(target)) if (target / "metrics.jsonl").exists() else None)
+        finish(target)
+        same_end(out, target)
+    assert len(stages) >= 5, f"the kills fell at the same stages {stages}: vary the moments"
+
+
+@pytest.mark.parametrize("deadly", [("fsync", n) for n in (1, 2, 3, 4, 5, 6, 27)] + [("replace", n) for n in (1, 2, 9, 20)], ids=str)
+def test_kill_between_two_writes(never_killed, tmp_path, deadly):
+    """Before the n-th fsync or rename, wherever in the writing of metrics, checkpoint and result that is."""
+    target = tmp_path / "fit"
+    p = start(target, deadly)
+    p.join(60)
+    assert p.exitcode == -signal.SIGKILL
+    finish(target)
+    same_end(never_killed[0], target)
+
+
+def test_killed_again_and_again(never_killed, tmp_path):
+    out, seconds = never_killed
+    target, rng = tmp_path / "fit", random.Random(1)
+    for _ in range(6):
+        p = start(target)
+        time.sleep(rng.uniform(0.2, 0.6) * seconds)
+        p.kill()
+        p.join()
+    finish(target)
+    same_end(out, target)
+
+
+def test_half_a_line_is_cut_off(never_killed, tmp_path):
+    """What a kill in mid-write leaves behind the committed bytes is not read, and not kept."""
+    target = tmp_path / "fit"
+    p = start(target, ("replace", 9))
+    p.join(60)
+    with open(target / "metrics.jsonl", "ab") as f:
+        f.write(b'{"kind": "step", "step": 99, "lo')
+    (target / "checkpoint.safetensors.tmp").write_bytes(b"half")
+    finish(target)
+    same_end(never_killed[0], target)
+
+
+def test_another_configuration_is_refused(never_killed):
+    out, _ = never_killed
+    queue = multiprocessing.get_context("fork").Queue()
+
+    def other():
+        from futures_nb.schema import DataError
+
+        for change in (dict(batch_size=64), dict(dropout=0.0), dict(dtype="float64"), dict(n=700)):
+            try:
+                fit_script.run_fit(out, **change)
+                queue.put("accepted")
+            except DataError as e:
+                queue.put(str(e))
+
+    before = (out / "checkpoint.safetensors").read_bytes()
+    p = multiprocessing.get_context("fork").Process(target=other)
+    p.start()
+    said = [queue.get(timeout=60) for _ in range(4)]
+    p.join(60)
+    assert "batch_size 32, this call has 64" in said[0]
+    assert "of another net" in said[1] and "dtype float32, this call has float64" in said[2] and "n_train 360, this call has 420" in said[3]
+    assert (out / "checkpoint.safetensors").read_bytes() == before

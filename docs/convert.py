@@ -114,14 +114,14 @@ def entry(node, comments, link):
         (rows, returned), bases = _parameters(node, comments), []
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     doc = inspect.cleandoc(ast.get_docstring(node) or "")
-    parts = [f"### {node.name} {{ #{node.name.lower()} .api }}",
+    parts = [f"### {node.name} {{ #{node.name} .api }}",
              _signature(name, [shown for _, shown, _ in rows] or bases, returns), for_markdown(link(doc))]
     table = [_row(f"`{name}`", link(comment)) for name, _, comment in rows if comment]
     if returned: table.append(_row("*returns*", link(returned)))
     if table: parts.append("\n".join(["| parameter | meaning |", "| --- | --- |", *table]))
     if is_class:
         public = [m for m in methods if not m.name.startswith("_") and ast.get_docstring(m)]
-        listed = [_row(f"`{_method(m, comments)}`{{ #{node.name.lower()}.{m.name.lower()} }}", ast.get_docstring(m).split("\n\n")[0].replace("\n", " ")) for m in public]
+        listed = [_row(f"`{_method(m, comments)}`{{ #{node.name}.{m.name} }}", ast.get_docstring(m).split("\n\n")[0].replace("\n", " ")) for m in public]
         if listed: parts.append("\n".join(["| method | gives |", "| --- | --- |", *listed]))
     return "\n\n".join(part for part in parts if part)
 
@@ -198,8 +198,13 @@ def links(md, page):
     def change(match):
         label, target, anchor = match[1], match[2], match[3] or ""
         if re.match(r"[a-z]+:", target): return f"[{label}]({target}{anchor})"
-        if target.startswith("/"): where = Path(target.lstrip("/")).with_suffix(".md")
-        elif target.endswith((".ipynb", ".html")): where = page_name(os.path.normpath(page.parent / target))
+        if target.startswith("/") and re.search(r"[#.]_", anchor): return label   # a private name has no entry
+        if target.startswith("/"):   # nbdev writes anchors small, and `Fit` is not `fit`
+            name = label.strip("`").removesuffix("()")[1 - len(anchor):] if anchor else ""
+            if name.lower() == anchor[1:]: anchor = f"#{name}"
+            where = Path(target.lstrip("/")).with_suffix(".md")
+        elif target.endswith((".ipynb", ".html")):
+            where = page_name(os.path.normpath(page.parent / target))
         else: return match[0]
         return f"[{label}]({os.path.relpath(where, page.parent)}{anchor})"
 

@@ -178,6 +178,7 @@ def loaded_by(imports, heavy):
 
 def test_import_is_light():
     assert loaded_by("futures_nb", ["torch", "arch", "matplotlib", "statsmodels", "pandas_market_calendars", "numba"]) == []
+    assert loaded_by("futures_nb.schema", ["pandas", "torch"]) == ["pandas"]   # the probe sees what is loaded
 
 
 def test_torch_is_for_training_only():

@@ -96,7 +96,7 @@ def test_entry_of_a_class(page_of):
     page = page_of(cell('#| export\n@dataclass\nclass Cost:\n    """What a trade costs."""\n    fee: float = 2.25 # [USD]\n    _x: int = 0\n\n'
                         '    @property\n    def all(self):\n        """The sum."""\n\n    def of(self, n):\n        """Of n."""'),
                    cell('#| export\nclass Wrong(ValueError):\n    """It is."""'))
-    assert "class Cost(fee: float = 2.25)" in page and "| `fee` | [USD] |" in page and "| `.all`{ #cost.all } | The sum. |" in page and "| `.of(n)`{ #cost.of } | Of n. |" in page
+    assert "class Cost(fee: float = 2.25)" in page and "| `fee` | [USD] |" in page and "| `.all`{ #Cost.all } | The sum. |" in page and "| `.of(n)`{ #Cost.of } | Of n. |" in page
     assert "class Wrong(ValueError)" in page and "_x: int" not in page.split("???")[0]
 
 
@@ -109,6 +109,10 @@ def test_links(convert):
     page = Path("01_data/bars.md")
     for given, wanted in {
         "[`f`](/02_features/vpoc.html#f)": "[`f`](../02_features/vpoc.md#f)",
+        "[`futures_nb.vpoc.Fit`](/02_features/vpoc.html#fit)": "[`futures_nb.vpoc.Fit`](../02_features/vpoc.md#Fit)",
+        "[`fit()`](/02_features/vpoc.html#fit)": "[`fit()`](../02_features/vpoc.md#fit)",
+        "[`Fit.at`](/02_features/vpoc.html#fit.at)": "[`Fit.at`](../02_features/vpoc.md#Fit.at)",
+        "[`_g`](/02_features/vpoc.html#_g)": "`_g`",
         "[x](../02_features/02_vpoc.ipynb)": "[x](../02_features/vpoc.md)",
         "[x](04_roll.ipynb#a)": "[x](roll.md#a)",
         "[`first`](https://fastcore.fast.ai/basics.html#first)": "`first`",
@@ -144,7 +148,7 @@ def test_every_chapter_is_a_page_and_every_public_name_has_its_anchor(site, conv
             ask, source = convert.split_directives(convert.text(cell["source"]))
             if cell["cell_type"] == "code" and ask.keys() & {"export", "exports"}:
                 names = [n.name for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"]
-                assert {name.lower() for name in names} <= ids, f"{page.name}: no entry of {names}"
+                assert set(names) <= ids, f"{page.name}: no entry of {names}"
 
 
 def test_no_page_asks_another_host(site):

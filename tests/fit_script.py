@@ -43,7 +43,8 @@ def kill_at_call(name, n):
     setattr(os, name, deadly)
 
 
-def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoint_every=4, n=600, loss="huber", kind="ResidualMLP"):
+def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoint_every=4, n=600, loss="huber", kind="ResidualMLP",
+            patience=100):
     import torch
 
     from futures_nb import nets
@@ -52,7 +53,7 @@ def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoi
     torch.set_num_threads(1)
     dataset = small_dataset(n=n)
     net = getattr(nets, kind)(dataset.X.shape[1], hidden=16, dropout=dropout)
-    return fit(net, dataset, loss=loss, epochs=epochs, batch_size=batch_size, lr=3e-3, patience=100, out=out, dtype=getattr(torch, dtype),
+    return fit(net, dataset, loss=loss, epochs=epochs, batch_size=batch_size, lr=3e-3, patience=patience, out=out, dtype=getattr(torch, dtype),
                device="cpu", checkpoint_every=checkpoint_every, progress=False, live=False)
 
 

@@ -73,6 +73,20 @@ def test_killed_again_and_again(never_killed, tmp_path):
     same_end(out, target)
 
 
+def test_patience_is_counted_across_a_kill(tmp_path):
+    """Two epochs without a better validation loss, the kill between them: it must not begin to count again."""
+    options = dict(patience=2, epochs=30)
+    finish(tmp_path / "never", **options)
+    n_epochs = max(r["epoch"] for r in metrics(tmp_path / "never")) + 1
+    assert n_epochs < 30
+    target = tmp_path / "killed"  # a commit each third of an epoch: the first, then three an epoch; kill in the last epoch
+    p = start(target, ("replace", 1 + 3 * (n_epochs - 1) + 2), **options)
+    p.join(60)
+    assert p.exitcode == -signal.SIGKILL
+    finish(target, **options)
+    same_end(tmp_path / "never", target)
+
+
 def test_half_a_line_is_cut_off(never_killed, tmp_path):
     """What a kill in mid-write leaves behind the committed bytes is not read, and not kept."""
     target = tmp_path / "fit"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, contract_runs, instrument, parse_contract, sort_by_expiry
-from .scores import MIN_DAYS, block_bootstrap
+from .scores import MIN_DAYS, block_bootstrap, student_interval
 from .sessions import off_session
 from .targets import row_dates
 
@@ -113,11 +113,11 @@ def sharpe_error(
 
 
 def sharpe_interval(daily, n_draws: int = 1000, seed: int = 0) -> tuple[float, float] | None:
-    """95 % interval of `sharpe_ratio` from `block_bootstrap` (percentiles); None below 20 days or where it is undefined."""
+    """95 % interval of `sharpe_ratio` by `block_bootstrap` and `student_interval`; None below 10 days or where it is undefined."""
     daily = np.asarray(daily, dtype=np.float64)
     if len(daily) < MIN_DAYS or math.isnan(sharpe_ratio(daily)): return None
-    draws, _ = block_bootstrap(daily[:, None], lambda rows: np.nan_to_num(sharpe_ratio(rows)), n_draws=n_draws, seed=seed)
-    return tuple(float(q) for q in np.quantile(draws, [0.025, 0.975]))
+    draws, block = block_bootstrap(daily[:, None], lambda rows: np.nan_to_num(sharpe_ratio(rows)), n_draws=n_draws, seed=seed)
+    return student_interval(sharpe_ratio(daily), draws, block, len(daily))
 
 
 def max_drawdown(daily) -> float:

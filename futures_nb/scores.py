@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIN_DAYS', 'BETTER', 'WORSE', 'UNKNOWN', 'pesaran_timmermann', 'detectable_edge', 'apart', 'block_bootstrap',
-           'edge_interval', 'Skill', 'skill']
+           'student_interval', 'edge_interval', 'Skill', 'skill']
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-02
 import math
@@ -86,7 +86,20 @@ def block_bootstrap(
     return np.array([statistic(table[rows]) for (rows,), _ in sampler.bootstrap(n_draws)]), block
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-23
-MIN_DAYS = 20  # fewer trade dates than this give no interval
+MIN_DAYS = 10  # fewer trade dates than this give no interval
+
+def student_interval(
+    value: float,       # Of the days as they were
+    draws: np.ndarray,  # From `block_bootstrap`
+    block: float,       # Mean block length [days]
+    n_days: int,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """`value` plus and minus Student's quantile, n_days / block - 1 degrees of freedom, times the draws' spread raised by sqrt(n / (n - block))."""
+    from scipy.stats import t as student
+    wide = student.ppf(0.5 + level / 2, n_days / block - 1) * draws.std() * math.sqrt(n_days / (n_days - block))
+    return float(value - wide), float(value + wide)
+
 
 def edge_interval(
     difference,           # Right minus base right, per row: -1, 0 or 1
@@ -97,20 +110,16 @@ def edge_interval(
 ) -> dict:
     """Interval of the mean difference [share] by resampling days: `interval` (95 %), `interval_both` (97.5 %), `block` [days].
 
-    The intervals are None below `MIN_DAYS` days. Standard error by `block_bootstrap`, raised by sqrt(n / (n - block)); Student's t
-    quantiles with n / block - 1 degrees of freedom.
+    The values are None below `MIN_DAYS` days.
     """
-    from scipy.stats import t as student
     n_days = int(day.max()) + 1
     if n_days < MIN_DAYS: return {"interval": None, "interval_both": None, "block": None}
     table = np.column_stack([np.bincount(day, difference, n_days), np.bincount(day, minlength=n_days)])
     edge = float(np.mean(difference))
     draws, block = block_bootstrap(table, lambda rows: rows[:, 0].sum() / rows[:, 1].sum(), table[:, 0] - edge * table[:, 1],
                                    min_block, n_draws, seed)
-    se = draws.std() * math.sqrt(n_days / (n_days - block))
-    wide = {level: student.ppf(0.5 + level / 2, n_days / block - 1) * se for level in (0.95, 0.975)}
-    return {"interval": (edge - wide[0.95], edge + wide[0.95]), "interval_both": (edge - wide[0.975], edge + wide[0.975]),
-            "block": block}
+    of = {"interval": 0.95, "interval_both": 0.975}
+    return {name: student_interval(edge, draws, block, n_days, level) for name, level in of.items()} | {"block": block}
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-27
 BETTER, WORSE, UNKNOWN = "better than the base rate", "worse than the base rate", "cannot tell"

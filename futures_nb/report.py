@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REQUIRED', 'FOLD_COLUMNS', 'STYLE', 'lookup', 'check_facts', 'read_run', 'read_lines', 'text', 'number', 'percent',
-           'points', 'money', 'moment', 'signed', 'spread', 'nice_ticks', 'date_ticks', 'number_labels', 'Canvas',
-           'thin', 'draw_equity', 'loss_series', 'draw_losses', 'draw_folds', 'best_of_luck', 'first_lines',
+           'points', 'money', 'signed', 'spread', 'whole', 'moment', 'nice_ticks', 'date_ticks', 'number_labels',
+           'Canvas', 'thin', 'draw_equity', 'loss_series', 'draw_losses', 'draw_folds', 'best_of_luck', 'first_lines',
            'money_line', 'verdict_line', 'table', 'pairs', 'skill_section', 'money_section', 'fold_rows',
            'folds_section', 'losses_part', 'data_section', 'model_section', 'repeat_section', 'render', 'make_report']
 
@@ -113,12 +113,6 @@ def money(x, currency: str = "USD") -> str:
     return "not told" if x is None else f"{round(x):,} {currency}".replace("-", "−")
 
 
-def moment(x) -> str:
-    """A time as told by `isoformat` or pandas, to the minute: "2024-01-02 10:00 UTC"."""
-    told = str(x).replace("T", " ")
-    return text(told[:16] + " UTC" if told.endswith("+00:00") and len(told) >= 25 else x)
-
-
 def signed(x) -> str:
     """A ratio with its sign and two decimals."""
     return "not told" if x is None else f"{x:+.2f}".replace("-", "−")
@@ -128,7 +122,19 @@ def spread(pair, one=points, unit: str = " points") -> str:
     """An interval: "a to b"."""
     return "none" if pair is None else f"{one(pair[0])} to {one(pair[1])}{unit}"
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-13
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-11
+def whole(sentence) -> str:
+    """Escaped text that begins with a capital and ends with a full stop."""
+    told = str(sentence).strip()
+    return text(told[:1].upper() + told[1:] + ("" if told.endswith((".", "!", "?")) else "."))
+
+
+def moment(x) -> str:
+    """A time as told by `isoformat` or pandas, to the minute: "2024-01-02 10:00 UTC"."""
+    told = str(x).replace("T", " ")
+    return text(told[:16] + " UTC" if told.endswith("+00:00") and len(told) >= 25 else x)
+
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-14
 def nice_ticks(lo: float, hi: float, n: int = 4) -> list[float]:
     """About `n` round numbers from `lo` to `hi`: steps of 1, 2 or 5 times a power of ten."""
     if not hi > lo: return [lo]
@@ -138,7 +144,7 @@ def nice_ticks(lo: float, hi: float, n: int = 4) -> list[float]:
     return [round(k * step, 12) for k in range(math.ceil(lo / step - 1e-9), math.floor(hi / step + 1e-9) + 1)]
 
 
-def date_ticks(first, last, n: int = 5) -> list[tuple[pd.Timestamp, str]]:
+def date_ticks(first, last, n: int = 6) -> list[tuple[pd.Timestamp, str]]:
     """At most `n` round dates between two dates, and their names."""
     for freq, form in (("W-MON", "%d %b"), ("MS", "%b %Y"), ("QS", "%b %Y"), ("2QS", "%b %Y"), ("YS", "%Y"), ("2YS", "%Y"), ("5YS", "%Y"), ("10YS", "%Y")):
         ticks = pd.date_range(first, last, freq=freq, normalize=True)
@@ -152,7 +158,7 @@ def number_labels(ticks: list[float]) -> list[str]:
     places = max(0, -math.floor(math.log10(step) + 1e-9)) if step < 1 else 0
     return [f"{t:,.{places}f}".replace("-", "−") for t in ticks]
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-15
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-16
 class Canvas:
     """A picture in SVG: a plane of data coordinates with axes; colours are the page's."""
     def __init__(self, x, y, width=480, height=220, left=56, label=""):
@@ -187,7 +193,7 @@ class Canvas:
 
     def svg(self) -> str: return "".join(self.parts) + "</svg>"
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-17
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-18
 def _days(dates): return pd.DatetimeIndex(dates).as_unit("us").asi8 / 86_400_000_000
 
 
@@ -212,7 +218,7 @@ def draw_equity(daily: pd.Series) -> str:
     c.line(x[keep], equity[keep], "main")
     return c.svg()
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-19
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-20
 def loss_series(rows: list[dict]) -> tuple[list, list]:
     """`(step, loss)` on the train and on the validation rows in a fit's metrics: by epoch where told, else by train step."""
     epochs = [r for r in rows if r.get("valid_loss") is not None]
@@ -252,7 +258,7 @@ def draw_folds(folds: list[dict]) -> str | None:
         c.bar(d, e, -k - 0.3, -k + 0.3, "test")
     return c.svg()
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-21
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-22
 def best_of_luck(
     n_trials: int,    # Independent configurations without skill
     error: float,     # Standard error of each one's Sharpe ratio
@@ -262,7 +268,7 @@ def best_of_luck(
     z = NormalDist().inv_cdf
     return error * ((1 - np.euler_gamma) * z(1 - 1 / n_trials) + np.euler_gamma * z(1 - 1 / (n_trials * math.e)))
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-23
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-24
 def first_lines(run: dict) -> list[tuple[str, str]]:
     """`(name, sentence)` in the order they stand on top of the page, as escaped HTML."""
     f, s, b = run["facts"], run["facts"]["skill"], run["facts"]["backtest"]
@@ -275,7 +281,7 @@ def first_lines(run: dict) -> list[tuple[str, str]]:
     if n > 1 and b.get("sharpe_se"):
         trials += f" The best of {n:,} without any skill would be expected to show a Sharpe ratio of {signed(best_of_luck(n, b['sharpe_se']))}."
     return [
-        ("Real", text(f["data"]["real"])), ("Simulated", text(f["data"]["simulated"])), ("Interval", interval),
+        ("Real", whole(f["data"]["real"])), ("Simulated", whole(f["data"]["simulated"])), ("Interval", interval),
         ("Smallest visible edge", f"{100 * s['detectable']:.1f} points on {int(s['n_independent']):,} independent labels "
                                   "(80 % power, 5 % two-sided). A smaller one would most likely have been missed."),
         ("Trials", trials), ("Money", money_line(b)),
@@ -305,7 +311,7 @@ def verdict_line(facts: dict) -> str:
     return told + (f" Of the baselines, {', '.join(better)} is better than the base rate." if better else " No baseline beats the base rate either."
                    if s["verdict"] != "better than the base rate" else " No baseline does.")
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-25
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-26
 def table(
     head: list[str],       # Names of the columns
     rows: list[list[str]], # Cells, escaped already
@@ -340,10 +346,11 @@ def _skill_row(name, s) -> list[str]:
     p = s.get("pt_p")
     return [f"<strong>{name}</strong>", percent(s.get("accuracy")), percent(s.get("base_rate")),
             f"{points(s.get('edge'))} ({spread(s.get('interval'), unit='')})", "undefined" if p is None else f"{p:.3f}",
-            number(s.get("rank_corr"), 2, True) if s.get("rank_corr") is not None else "undefined",
-            number(s.get("r2_oos"), 2, True), text(s.get("verdict"))]
+            _ratio(s.get("rank_corr")), _ratio(s.get("r2_oos")), text(s.get("verdict"))]
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-26
+def _ratio(x) -> str: return "undefined" if x is None else f"{x:+.3f}".replace("-", "−")
+
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-27
 def money_section(run: dict) -> str:
     """The account: picture and numbers."""
     b, daily = run["facts"]["backtest"], run["daily"]
@@ -364,10 +371,10 @@ def money_section(run: dict) -> str:
     ]
     return picture + pairs(rows) + "".join(f"<p class='note'>{text(note)}</p>" for note in b.get("notes", []))
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-27
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-28
 FOLD_COLUMNS = {"n_train": "train", "n_valid": "valid", "n_test": "test", "test_from": "test from", "test_to": "to", "right": "right",
-                "base": "base rate", "best_epoch": "best epoch", "valid_loss": "valid loss", "test_loss": "test loss",
-                "n_clipped": "steps clipped", "n_skipped": "steps skipped", "n_clamped": "inputs cut", "n_missing": "inputs missing"}
+                "base": "base rate", "best_epoch": "epoch", "valid_loss": "valid loss", "test_loss": "test loss",
+                "n_clipped": "clipped", "n_skipped": "skipped", "n_clamped": "cut", "n_missing": "missing"}
 
 def fold_rows(folds: list[dict], predictions) -> list[list[str]]:
     """One row of the table of folds for each fold, escaped; accuracies from the predictions."""
@@ -395,16 +402,18 @@ def folds_section(run: dict) -> str:
     if not folds: return "<p>The run tells nothing about its folds.</p>" + losses_part(run["losses"])
     told = "" if run["predictions"] is not None else "<p>predictions.parquet is not in the run's folder, so the folds have no accuracies here.</p>"
     picture = draw_folds(folds)
-    if picture: told += f"<figure>{picture}<figcaption>Grey: train and validation rows. Colour: test rows.</figcaption></figure>"
+    if picture: told += f"<figure>{picture}<figcaption>Grey: train rows. Colour: test rows. The validation rows lie between them.</figcaption></figure>"
     rows = fold_rows(folds, run["predictions"])
     keep = [0] + [j for j in range(1, len(FOLD_COLUMNS) + 1) if any(row[j] != "not told" for row in rows)]
     head = ["fold", *FOLD_COLUMNS.values()]
     told += table([head[j] for j in keep], [[row[j] for j in keep] for row in rows])
     untold = [head[j] for j in range(len(head)) if j not in keep]
+    told += "<p class='note'>Epoch: the best one on the validation rows, whose weights were used. Clipped, skipped: steps of training with a gradient " \
+            "cut to its bound, and steps not taken because loss or gradient was not finite. Cut, missing: inputs beyond the net's bound, and not a number.</p>"
     if untold: told += f"<p class='note'>Not told by this run: {text(', '.join(untold))}.</p>"
     return told + losses_part(run["losses"])
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-28
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-29
 def losses_part(losses) -> str:
     """Small pictures of the losses, one per fold."""
     drawn = [(k, draw_losses(rows, f"fold {k}")) for k, rows in enumerate(losses)]
@@ -415,7 +424,7 @@ def losses_part(losses) -> str:
 
 def _count(f, key): return "not told" if f.get(key) is None else f"{int(f[key]):,}"
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-29
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-30
 def data_section(run: dict) -> str:
     """Where the bars came from, what is odd about them, and which rows were used."""
     d, r = run["facts"]["data"], run["facts"].get("rows") or {}
@@ -432,13 +441,13 @@ def data_section(run: dict) -> str:
     if r.get("left_out"): told += f"<p>Columns left out because they never move in the first train block: {text(', '.join(r['left_out']))}.</p>"
     return told
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-30
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-31
 def model_section(run: dict) -> str:
     """Target and features."""
     t, features = run["facts"].get("target") or {}, run["facts"].get("features") or []
     told = pairs([(text(k), text(v if v not in (None, "") else "none")) for k, v in t.items() if not isinstance(v, (dict, list))]) if t else "<p>The run tells nothing about its target.</p>"
     if not features: return told + "<p>The run tells nothing about its features.</p>"
-    rows = [[f"<code>{text(f.get('name'))}</code>", text(f.get("family")), text(f.get("formula")), text(f.get("lookback"))] for f in features]
+    rows = [[f"<code>{text(f.get('name'))}</code>", text(f.get("family")), text(f.get("formula")), _count(f, "lookback")] for f in features]
     return told + f"<h3>Features: {len(features)}</h3>" + table(["name", "family", "formula", "looks back [bars]"], rows, wraps=["formula"])
 
 
@@ -452,7 +461,7 @@ def repeat_section(run: dict) -> str:
     if seconds: told += "<h3>Seconds</h3>" + pairs([(text(k), number(v)) for k, v in seconds.items()])
     return told
 
-# %% ../nbs/05_evaluation/06_report.ipynb #06-report-32
+# %% ../nbs/05_evaluation/06_report.ipynb #06-report-33
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--soft:#5a6472;--line:#d9dee4;--card:#f5f7f9;--main:#0b62a3;--under:#0b62a326;--past:#b9c2cc}
 @media (prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e4e8ed;--soft:#9aa5b1;--line:#343b44;--card:#1d2228;--main:#6db3f2;--under:#6db3f233;--past:#525d69}}

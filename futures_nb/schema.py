@@ -9,7 +9,6 @@ __all__ = ['MONTH_CODES', 'INSTRUMENTS', 'INDEX', 'BAR_COLUMNS', 'TS_DTYPE', 'Da
 
 # %% ../nbs/00_foundations/01_schema.ipynb #01-schema-02
 import difflib
-import math
 import re
 from dataclasses import dataclass
 
@@ -66,9 +65,8 @@ class Instrument:
         return np.rint(price / self.tick).astype(np.int64)
 
     def to_price(self, ticks) -> np.ndarray:
-        """Price of an integer number of ticks, rounded to the decimals the tick has [points]."""
-        decimals = max(0, math.ceil(-math.log10(self.tick)) + 2)
-        return np.round(np.asarray(ticks) * self.tick, decimals)
+        """Price of an integer number of ticks [points], to ten decimals: the float nearest to what is quoted."""
+        return np.round(np.asarray(ticks) * self.tick, 10)
 
     def off_tick(self, price) -> np.ndarray:
         """True where `price` is further than a thousandth of a tick from the grid, shape as `price`."""
@@ -76,7 +74,7 @@ class Instrument:
         return np.abs(in_ticks - np.rint(in_ticks)) > 1e-3
 
 # %% ../nbs/00_foundations/01_schema.ipynb #01-schema-10
-_RATES = dict(calendar="CMEGlobex_InterestRate", rth_open="07:20", rth_close="14:00")
+_RATES = dict(calendar="CME Globex Interest Rate Products", rth_open="07:20", rth_close="14:00")
 INSTRUMENTS = {
     i.symbol: i
     for i in (

@@ -266,7 +266,7 @@ def skill(
         accuracy=float(right.mean()), base_rate=float((up == is_up).mean()), commoner="up" if is_up else "not up",
         train_majority=_train_majority(frame, predictions, up), edge=float(right.mean() - (up == is_up).mean()), **interval,
         pt_stat=None if math.isnan(stat) else stat, pt_p=None if math.isnan(p) else p, detectable=detectable_edge(n_independent),
-        rank_corr=_rank_corr(y, y_hat), r2_oos=_r2(y, y_hat), notes=_notes(y, y_hat, n_days, stat, **interval),
+        rank_corr=_rank_corr(y, y_hat), r2_oos=_r2(y, y_hat), notes=_notes(y, y_hat, is_up, n_days, stat, **interval),
     )
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-37
@@ -281,12 +281,15 @@ def _r2(y, y_hat):
     return float(1 - ((y - y_hat) ** 2).sum() / (y**2).sum()) if y.any() else None
 
 
-def _notes(y, y_hat, n_days, stat, interval, interval_both, **_) -> list:
+def _notes(y, y_hat, is_up, n_days, stat, interval, interval_both, **_) -> list:
     notes = []
     below, below_both = (x is not None and x[1] < 0 for x in (interval, interval_both))
     if np.isnan(stat): notes.append(f"The test is undefined: {'predictions' if len(set(y_hat > 0)) == 1 else 'returns'} have one sign only (where labels are apart).")
     if n_days < MIN_DAYS: notes.append(f"No interval: {n_days} trade dates are fewer than {MIN_DAYS}.")
     if below and not below_both:
         notes.append("The 95 % interval lies below zero, the 97.5 % one does not; it takes that one, as the commoner sign is known only afterwards.")
+    apart_from_it = float(np.mean((y_hat > 0) != is_up))
+    if 0 < apart_from_it < 0.25:
+        notes.append(f"The model departs from the constant in {_percent(apart_from_it)} of the rows; the interval is of what those rows change, so it is narrow.")
     if (y_hat == 0).any(): notes.append(f"{(y_hat == 0).sum():,} predictions are exactly zero and count as not up.")
     return notes

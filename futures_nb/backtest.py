@@ -313,7 +313,7 @@ def run_backtest(
     predictions: pd.DataFrame,     # (contract, ts): `y_hat`, and `t1` (a signal ends there unless a newer one has come)
     bars: pd.DataFrame,            # (contract, ts): `open`, `close` [points], all bars of the contracts signalled
     *,
-    cost: Cost = Cost(),
+    cost: Cost | float = Cost(),   # A number: money per contract and side, all in
     capital: float | None = None,  # [USD]; default: notional of the first fill
     n_contracts: int = 1,          # Held when the signal is up; the same number short when it is down
     n_draws: int = 1000,           # Bootstrap samples for the Sharpe ratio's interval
@@ -324,7 +324,7 @@ def run_backtest(
     Raises `DataError` if a contract with signals has no bars, or a number is not finite. `position` is what is held when the bar ends:
     a signal known at one bar's end is in the position of the next bar, and earns from that bar's open.
     """
-    signals = _signals(predictions)
+    signals, cost = _signals(predictions), _as_cost(cost)
     currency = _check_bars(bars, signals, n_contracts)
     date, (is_open, notes) = row_dates(bars.index), _open_bars(bars.index, contract_runs(bars.index))
     book, lost = _book(bars, signals, cost, int(n_contracts), is_open)
@@ -342,6 +342,12 @@ def run_backtest(
         charges={**asdict(cost), "per_side": {parse_contract(name)[0]: cost.side(name) for name in signals}},
         always_long={"net": float(long_daily.sum()), "sharpe": _or_none(long_sharpe)}, **lost,
         n_off_session=int((~is_open).sum()), n_off_tick=_n_off_tick(bars, signals), notes=notes)
+
+
+def _as_cost(cost):
+    if isinstance(cost, Cost): return cost
+    if isinstance(cost, (int, float)) and not isinstance(cost, bool): return Cost(commission=float(cost), slippage_ticks=0.0)
+    raise DataError(f"run_backtest: cost is a {type(cost).__name__}; give Cost(commission=..., slippage_ticks=...), or a number [money per contract and side]")
 
 
 def _or_none(x): return None if math.isnan(x) else x

@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
 def config_from_args(args):
     """The `RunConfig` of parsed `run` arguments."""
     config = load_config(getattr(args, "config", None), getattr(args, "set", []))
+    empty = [f"--{arg.replace('_', '-')}" for arg in (*_DATA_OPTIONS, "out") if getattr(args, arg, None) == ""]
+    if empty: raise DataError(f"{empty[0]} is empty; is a shell variable not set?")
     given = {name: getattr(args, arg) for arg, name in _DATA_OPTIONS.items() if getattr(args, arg) is not None}
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
     top = {k: getattr(args, k) for k in ("rows", "out") if getattr(args, k, None) is not None}
@@ -88,6 +90,7 @@ def _run(args):
 
 def _ingest(args):
     from futures_nb.runner import load_market, write_frame
+    _check_folder(args.out)
     bars, _, facts = load_market(config_from_args(args))
     bars.attrs.clear()
     write_frame(args.out, bars)
@@ -97,11 +100,18 @@ def _ingest(args):
 def _features(args):
     from futures_nb.features import make_features
     from futures_nb.runner import load_market, write_frame
+    _check_folder(args.out)
     bars, vix, _ = load_market(config_from_args(args))
     frame = make_features(bars, vix=vix, n_jobs=args.n_jobs)
     frame.attrs.clear()
     write_frame(args.out, frame)
     print(f"written: {args.out} ({len(frame):,} rows, {frame.shape[1]} features)")
+
+
+def _check_folder(path):
+    """Before the work: a file can be written at `path`."""
+    folder = Path(path).resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK): raise DataError(f"--out {path}: {folder} is not a folder that can be written to")
 
 
 def _report(args):

@@ -196,6 +196,7 @@ def _override(told, text, where):
     except tomllib.TOMLDecodeError:
         parsed = value.strip()  # a bare word is a string
     target = told.setdefault(sections[0], {}) if sections else told
+    if not isinstance(target, dict): raise DataError(f"{where}: {sections[0]} is a section, not a value; write [{sections[0]}]")
     target[key] = parsed
 
 

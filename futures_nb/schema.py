@@ -35,7 +35,6 @@ class Instrument:
     Times are `HH:MM` on the exchange's clock `tz`. Source: CME Group contract specifications.
     """
     symbol: str
-    name: str
     tick: float                  # price increment [points]
     point_value: float           # [currency per point]
     currency: str = "USD"
@@ -47,6 +46,7 @@ class Instrument:
     rth_open: str = "08:30"      # cash hours of the instrument's market
     rth_close: str = "15:00"
     may_be_negative: bool = False  # crude oil settled at -37.63 on 2020-04-20
+    name: str = ""
 
     def __post_init__(self):
         if not (self.tick > 0 and self.point_value > 0):
@@ -78,18 +78,18 @@ _RATES = dict(calendar="CME Globex Interest Rate Products", rth_open="07:20", rt
 INSTRUMENTS = {
     i.symbol: i
     for i in (
-        Instrument("ES", "E-mini S&P 500", 0.25, 50),
-        Instrument("MES", "Micro E-mini S&P 500", 0.25, 5),
-        Instrument("NQ", "E-mini Nasdaq-100", 0.25, 20),
-        Instrument("MNQ", "Micro E-mini Nasdaq-100", 0.25, 2),
-        Instrument("YM", "E-mini Dow", 1.0, 5),
-        Instrument("RTY", "E-mini Russell 2000", 0.1, 50),
-        Instrument("CL", "Crude oil WTI", 0.01, 1000, calendar="CMEGlobex_Energy", roll_months=MONTH_CODES,
+        Instrument("ES", 0.25, 50, name="E-mini S&P 500"),
+        Instrument("MES", 0.25, 5, name="Micro E-mini S&P 500"),
+        Instrument("NQ", 0.25, 20, name="E-mini Nasdaq-100"),
+        Instrument("MNQ", 0.25, 2, name="Micro E-mini Nasdaq-100"),
+        Instrument("YM", 1.0, 5, name="E-mini Dow"),
+        Instrument("RTY", 0.1, 50, name="E-mini Russell 2000"),
+        Instrument("CL", 0.01, 1000, name="Crude oil WTI", calendar="CMEGlobex_Energy", roll_months=MONTH_CODES,
                    rth_open="08:00", rth_close="13:30", may_be_negative=True),
-        Instrument("GC", "Gold", 0.1, 100, calendar="CMEGlobex_Metals", roll_months="GJMQZ", rth_open="07:20", rth_close="12:30"),
-        Instrument("MGC", "Micro gold", 0.1, 10, calendar="CMEGlobex_Metals", roll_months="GJMQZ", rth_open="07:20", rth_close="12:30"),
-        Instrument("ZN", "10-year T-note", 1 / 64, 1000, **_RATES),
-        Instrument("6E", "Euro FX", 0.00005, 125000, calendar="CMEGlobex_FX", rth_open="07:20", rth_close="14:00"),
+        Instrument("GC", 0.1, 100, name="Gold", calendar="CMEGlobex_Metals", roll_months="GJMQZ", rth_open="07:20", rth_close="12:30"),
+        Instrument("MGC", 0.1, 10, name="Micro gold", calendar="CMEGlobex_Metals", roll_months="GJMQZ", rth_open="07:20", rth_close="12:30"),
+        Instrument("ZN", 1 / 64, 1000, name="10-year T-note", **_RATES),
+        Instrument("6E", 0.00005, 125000, name="Euro FX", calendar="CMEGlobex_FX", rth_open="07:20", rth_close="14:00"),
     )
 }
 
@@ -186,7 +186,7 @@ def check_schema(
         raise DataError(f"{where}: ts is {ts.dtype}, not UTC; use ts.tz_localize(zone).tz_convert('UTC')")
     missing = [c for c in columns if c not in getattr(frame, "columns", [])]
     if missing:
-        have = list(frame.columns)
+        have = list(getattr(frame, "columns", []))
         raise DataError(f"{where}: column {missing[0]!r} is missing{nearest_name(missing[0], have)} (the frame has {have})")
     _check_order(frame.index, where)
     return frame

@@ -183,3 +183,11 @@ def test_a_vix_that_ends_before_the_bars_begin(real_head, data_dir, tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "2001" in done.stderr and "2025" in done.stderr, done.stderr
     shutil.rmtree(tmp_path / "x")
+
+
+def test_a_mistyped_file_name_does_not_claim_the_folder(real_head, tmp_path):
+    path = damaged(real_head, "claim", lambda x: x)
+    assert command("run", "--data", str(path) + "x", "--out", tmp_path / "r").returncode == 2
+    assert not (tmp_path / "r").exists()
+    done = command("run", "--data", path, "--out", tmp_path / "r")   # two days: too few, but not "another configuration"
+    assert done.returncode == 2 and "another configuration" not in done.stderr, done.stderr

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rank', 'world_size', 'is_main', 'pick_device', 'init_group', 'leave_group', 'share', 'share_total', 'sum_over_ranks',
-           'average_gradients', 'wait_for_all', 'free_port', 'Launched', 'launch_command', 'launch']
+           'wait_for_all', 'free_port', 'Launched', 'launch_command', 'launch']
 
 # %% ../nbs/04_training/04_distributed.ipynb #04-distributed-02
 import atexit
@@ -81,12 +81,6 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """`values` added up over all processes, in place; unchanged when this one is alone."""
     if dist.is_initialized() and dist.get_world_size() > 1: dist.all_reduce(values)
     return values
-
-
-def average_gradients(net) -> None:
-    """Replace every gradient of `net` by its mean over the ranks: what DistributedDataParallel does, slow and obvious."""
-    for p in net.parameters():
-        if p.grad is not None: sum_over_ranks(p.grad).div_(world_size())
 
 
 def wait_for_all() -> None:

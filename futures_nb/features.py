@@ -185,11 +185,15 @@ def squared(v):
 
 
 @_shared
-def bar_vol(v): return np.maximum(np.sqrt(v.sum(v.squared, 60) / 60), v.one_tick)
+def bar_vol(v):
+    """Root mean square return of the last 60 bars, at least one tick [1 per root bar]."""
+    return np.maximum(np.sqrt(v.sum(v.squared, 60) / 60), v.one_tick)
 
 
 @_shared
-def session_vol(v): return np.maximum(np.sqrt(v.sum_sessions(v.squared, 5) / 5), v.one_tick)
+def session_vol(v):
+    """Root of the mean squared-return sum of a session over the last five, at least one tick [1]."""
+    return np.maximum(np.sqrt(v.sum_sessions(v.squared, 5) / 5), v.one_tick)
 
 
 @_shared
@@ -199,7 +203,9 @@ def in_ticks(v):
 
 # %% ../nbs/02_features/07_features.ipynb #07-features-13
 @_shared
-def fixed_point(v): return to_fixed_point(v.bars, v.tick)
+def fixed_point(v):
+    """Lows and highs [ticks] and volume in fixed point, as the profiles take them."""
+    return to_fixed_point(v.bars, v.tick)
 
 
 @_shared

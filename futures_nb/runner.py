@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'NETS', 'write_whole', 'check_run', 'claim_run', 'bars_digest', 'is_writer', 'count_trials',
-           'load_market', 'vix_sentences', 'learning_rows', 'still_columns', 'baseline_predictions', 'one_thread',
-           'fit_folds', 'fold_facts', 'Clock', 'run', 'problem', 'evaluate', 'write_frame', 'input_sentences',
-           'span_of', 'catalogue_rows', 'versions']
+           'load_market', 'holiday_sentences', 'vix_sentences', 'learning_rows', 'still_columns',
+           'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem', 'evaluate',
+           'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import datetime
@@ -32,9 +32,9 @@ from .demo import demo_bars
 from .features import FEATURES, make_features
 from .report import make_report
 from .roll import front_rows
-from .schema import DataError, check_schema, nearest_name
+from .schema import DataError, check_schema, nearest_name, parse_contract
 from .scores import skill
-from .sessions import to_sessions
+from .sessions import session_table, to_sessions
 from .splits import WalkForward
 from .targets import label_uniqueness, make_target
 
@@ -129,8 +129,20 @@ def load_market(config: RunConfig) -> tuple[pd.DataFrame, pd.DataFrame | None, d
     names = ", ".join(f["path"] for f in bars.attrs["read"]["files"])
     with_vix = f"; daily VIX from {Path(d.vix).name}" if d.vix else "; no VIX was given, so its features are left out"
     real = f"All of it: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))} read from {names}{with_vix}."
-    quality = bars.attrs["read"]["sentences"] + vix_sentences(vix)
+    quality = bars.attrs["read"]["sentences"] + holiday_sentences(bars) + vix_sentences(vix)
     return bars, vix, {"source": d.path, "real": real, "simulated": "Nothing.", "read": bars.attrs["read"], "quality": quality}
+
+
+def holiday_sentences(bars: pd.DataFrame) -> list[str]:
+    """How many trade dates are holiday sessions, which the exchange clears with the next business day and this book does not merge."""
+    dates = to_sessions(bars[["close"]])["trade_date"]
+    holidays = []
+    for root in dict.fromkeys(parse_contract(c)[0] for c in bars.index.unique("contract")):
+        table = session_table(root, dates.min(), dates.max())
+        holidays += [str(d.date()) for d in table.index[table["rth_open"].isna()] if (dates == d).any()]
+    if not holidays: return []
+    return [f"{len(holidays)} trade dates are sessions without cash hours ({', '.join(holidays[:4])}{', ...' if len(holidays) > 4 else ''}); "
+            "each counts as a trade date of its own, though the exchange clears a holiday with the next business day"]
 
 
 def vix_sentences(vix: pd.DataFrame | None) -> list[str]:

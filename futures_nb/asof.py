@@ -136,6 +136,15 @@ def _check_overlap(bars_ts, ts):
         raise DataError(f"join_asof: other begins at {say(ts.min())}, after the bars end at {say(bars_ts.max())}; use an older file")
 
 # %% ../nbs/01_data/05_asof.ipynb #05-asof-20
+def _joined_names(bars, other, columns, prefix):
+    """Names of other's columns beside those of `bars`; raises `DataError` if one is in both."""
+    of_session = not prefix and list(other.index.names) == ["contract", "trade_date"]
+    names = [f"session_{c}" if of_session and c in bars.columns else prefix + c for c in columns]
+    clash = [n for k, n in enumerate(names) if n in bars.columns or n in names[:k]]
+    if clash: raise DataError(f'join_asof: column {clash[0]!r} is in both frames; drop one or pass prefix="other_"')
+    return names
+
+# %% ../nbs/01_data/05_asof.ipynb #05-asof-21
 def join_asof(
     bars:pd.DataFrame,  # Index `(contract, ts)`
     other:pd.DataFrame, # Indexed by `ts` or `(contract, ts)`, or by `(contract, ...)` with a column `ts`
@@ -145,24 +154,25 @@ def join_asof(
 ) -> pd.DataFrame:
     """`bars` and the columns of `other`, each bar with the last row known at or before its `ts`.
 
-    NaN where nothing was known yet or what was known is older than `max_age`; both are counted in `.attrs["asof"]`.
-    Raises `DataError` if a column is in both frames or `other` does not overlap the bars in time.
+    NaN where nothing was known yet (everywhere, if `other` is empty) or what was known is older than `max_age`; both are counted
+    in `.attrs["asof"]`. A column that is in both frames is named `session_...` if `other` is indexed by (contract, trade_date).
+    Raises `DataError` if it is in both frames otherwise, or `other` does not overlap the bars in time.
     """
     check_schema(bars, where="join_asof")
     contract, ts, columns = _known_rows(other)
-    clash = [c for c in columns if prefix + c in bars.columns]
-    if clash: raise DataError(f'join_asof: column {prefix + clash[0]!r} is in both frames; drop one or pass prefix="other_"')
-    at = bars.index.get_level_values("ts").as_unit("us").asi8
-    if not len(at): return bars.join(pd.DataFrame(columns=[prefix + c for c in columns], index=bars.index, dtype=np.float64))
+    names = _joined_names(bars, other, columns, prefix)
+    at = pd.DatetimeIndex(bars.index.get_level_values("ts")).as_unit("us").asi8
+    if not len(at): return bars.join(pd.DataFrame(columns=names, index=bars.index, dtype=np.float64))
     if contract is None: _check_overlap(at, ts)
     row, order = np.full(len(at), -1, np.int64), np.argsort(ts, kind="stable")
     for name, a, b in contract_runs(bars.index):
         mine = order if contract is None else order[np.asarray(contract == name)[order]]
         last = np.searchsorted(ts[mine], at[a:b], side="right") - 1
         row[a:b] = np.where(last >= 0, mine[last], -1) if len(mine) else -1
-    n_before, old = int((row < 0).sum()), (row >= 0) & (at - ts[row] > pd.Timedelta(max_age) // pd.Timedelta("1us"))
+    n_before, old, known = int((row < 0).sum()), np.zeros(len(at), bool), np.flatnonzero(row >= 0)
+    old[known] = at[known] - ts[row[known]] > pd.Timedelta(max_age) // pd.Timedelta("1us")
     row[old] = -1
-    joined = other[columns].add_prefix(prefix).reset_index(drop=True).reindex(row)   # row -1 is not there: NaN
+    joined = other[columns].set_axis(names, axis=1).reset_index(drop=True).reindex(row)   # row -1 is not there: NaN
     out = pd.concat([bars, joined.set_axis(bars.index, axis=0)], axis=1)
     out.attrs = bars.attrs | {"asof": dict(columns=list(joined.columns), n_before=n_before, n_too_old=int(old.sum()))}
     return out

@@ -189,6 +189,13 @@ def _read_text_slowly(path, data, source, delimiter, names, header, keys):
     return _judge_end(_Raw(path, source, frame[~broken].reset_index(drop=True), unreadable), data, reader.line_num)
 
 # %% ../nbs/01_data/01_bars.ipynb #01-bars-19
+def _parquet_numbers(column, name, path):
+    number = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(number.isna() & column.notna())
+    if len(wrong): raise DataError(f"read_bars: {path.name} row {wrong[0] + 1} has {name} {column.iloc[wrong[0]]!r}, which is not a number; fix the file")
+    return number.astype(float)
+
+
 def _read_parquet(path, columns):
     """A Parquet file as `_Raw`; its rows are numbered from 1."""
     if isinstance(columns, (list, tuple)): raise DataError(f"read_bars: {path.name} names its own columns; pass columns={{'close': ...}}")
@@ -202,7 +209,7 @@ def _read_parquet(path, columns):
         raise DataError(f"read_bars: {path.name} is not a readable Parquet file, perhaps cut: {error}") from error
     if table.num_rows == 0: raise DataError(f"read_bars: {path.name} has no rows")
     frame = pd.DataFrame({ours: table[theirs].to_pandas() for ours, theirs in keys.items()})
-    for column in BAR_COLUMNS: frame[column] = pd.to_numeric(frame[column]).astype(float)
+    for column in BAR_COLUMNS: frame[column] = _parquet_numbers(frame[column], column, path)
     return _Raw(path, "parquet", frame.assign(line=np.arange(len(frame)) + 1))
 
 # %% ../nbs/01_data/01_bars.ipynb #01-bars-21
@@ -331,7 +338,10 @@ def _bar_length(raw, ts, contract, bar):
     """The bar's length: as given, checked against the data, or as inferred."""
     found = infer_bar(ts, contract)
     if bar is None: return found
-    bar = pd.Timedelta(bar)
+    try:
+        bar = pd.Timedelta(bar)
+    except ValueError as error:
+        raise DataError(f"read_bars: bar is {bar!r}, which is no length; pass one such as '1min'") from error
     if bar <= pd.Timedelta(0): raise DataError(f"read_bars: bar is {bar}; pass a length such as '1min'")
     if found is not None and found < bar:
         raise DataError(f"read_bars: {raw.path.name} has bars {_short(found)} apart and bar says {_short(bar)}; leave bar out, or correct it")

@@ -368,3 +368,18 @@ def test_options_are_checked(folder):
     assert 'on_bad is \'drp\'; did you mean "drop"?' in refusal(folder / "intact", on_bad="drp")
     assert "off_session is 'maybe'" in refusal(folder / "intact", off_session="maybe")
     assert "instrument: 'XX' is not known" in str(pytest.raises(DataError, read_bars, folder / "intact", contract="XX").value)
+
+
+def test_text_in_a_parquet_price_is_named(tmp_path):
+    times = pd.date_range("2024-03-01 14:31", periods=3, freq="min", tz="UTC")
+    frame = pd.DataFrame({"time": times, "open": ["5100", "5100", "x"], "high": 5101.0, "low": 5099.0, "close": 5100.0, "volume": 7})
+    frame.to_parquet(tmp_path / "ESH24.parquet")
+    with pytest.raises(DataError, match="ESH24.parquet row 3 has open 'x'"):
+        read_bars(tmp_path / "ESH24.parquet", stamp="end", contract="ESH24")
+
+
+def test_a_bar_length_that_is_none_is_named(tmp_path):
+    times = pd.date_range("2024-03-01 14:31", periods=3, freq="min", tz="UTC")
+    pd.DataFrame({"time": times, "open": 5100.0, "high": 5101.0, "low": 5099.0, "close": 5100.0, "volume": 7}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="bar is 'abc'"):
+        read_bars(tmp_path / "b.parquet", stamp="end", contract="ESH24", bar="abc")

@@ -58,7 +58,7 @@ def _in_time(target, fold):
     if every.min() < 0 or every.max() >= len(target):
         raise DataError(f"make_dataset: the fold uses row {every.max()} of a target frame with {len(target)} rows; give the frame the fold was made from")
     if len(np.unique(every)) < len(every): raise DataError("make_dataset: a row is twice in the fold; make folds with WalkForward")
-    rows = every[np.lexsort([every, target.index.get_level_values("ts").asi8[every]])]
+    rows = every[np.lexsort([every, target.index.get_level_values("ts").as_unit("us").asi8[every]])]
     place = np.empty(len(target), np.int64)
     place[rows] = np.arange(len(rows))
     return rows, {name: np.sort(place[part]) for name, part in parts.items()}
@@ -164,7 +164,7 @@ def save_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: getattr(dataset, name) for name in ("X", "y", "weight", "train", "valid", "test")}
     arrays |= {f"fold_{name}": getattr(dataset.fold, name) for name in ("train", "valid", "test")}
-    arrays |= {"ts": dataset.index.get_level_values("ts").asi8, "t1": dataset.t1.as_unit("us").asi8, "contract": np.asarray(dataset.index.codes[0], np.int32)}
+    arrays |= {"ts": dataset.index.get_level_values("ts").as_unit("us").asi8, "t1": dataset.t1.as_unit("us").asi8, "contract": np.asarray(dataset.index.codes[0], np.int32)}
     data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     digest = hashlib.sha256(data).hexdigest()
     tensors = folder / f"dataset-{digest[:16]}.safetensors"

@@ -75,7 +75,7 @@ class _Rows:
 def _labelled_rows(target):
     check_schema(target, ["y", "t1"], "WalkForward")
     index = target.index
-    ts, t1 = index.get_level_values("ts").asi8, pd.DatetimeIndex(target["t1"]).as_unit("us").asi8
+    ts, t1 = index.get_level_values("ts").as_unit("us").asi8, pd.DatetimeIndex(target["t1"]).as_unit("us").asi8
     row = np.flatnonzero(target["y"].notna().to_numpy())
     row = row[np.argsort(ts[row], kind="stable")]
     bad = row[t1[row] <= ts[row]]   # NaT is the smallest integer, so it is caught here
@@ -114,9 +114,12 @@ class WalkForward:
         return [_make_fold(self, k, rows, dates, day, *edges[k:k + 2]) for k in range(self.n_folds)]
 
     def split(self, X, y=None, groups=None):
-        """`(train, test)` positions of each fold; the target frame is `X` or, where scikit-learn is given features, `groups`."""
-        target = next((f for f in (X, groups) if {"y", "t1"} <= set(getattr(f, "columns", ()))), None)
-        if target is None: raise DataError('WalkForward.split: neither X nor groups has columns y and t1; pass make_target\'s frame as groups')
+        """`(train, test)` positions of each fold; the target frame is `X`, `y` or `groups`, the features may be `X`."""
+        target = next((f for f in (X, y, groups) if {"y", "t1"} <= set(getattr(f, "columns", ()))), None)
+        if target is None: raise DataError('WalkForward.split: none of X, y and groups has columns y and t1; pass make_target\'s frame as y or groups')
+        if isinstance(X, (pd.DataFrame, pd.Series)) and not X.index.equals(target.index):
+            raise DataError(f"WalkForward.split: the index of X ({len(X)} rows) is not the target's ({len(target)} rows), so positions would not "
+                            "mean the same rows; use X.loc[target.index]")
         for fold in self.folds(target): yield fold.train, fold.test
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:

@@ -65,3 +65,22 @@ def test_a_million_rows_need_no_second_copy():
     assert len(dataset) > 900_000
     assert seconds < 10
     assert grown < 3.5 * len(dataset) * 20 * 8
+
+
+def test_nanoseconds_are_the_same_moments(tmp_path):
+    def in_nanoseconds(frame):
+        return frame.set_index(frame.index.set_levels(frame.index.levels[1].astype("datetime64[ns, UTC]"), level="ts"))
+
+    bars = synth_bars(n_contracts=2, n_days=14, overlap=3, minutes=60)
+    rng = np.random.default_rng(0)
+    features = pd.DataFrame(rng.normal(size=(len(bars), 2)), bars.index, columns=["a", "b"])
+    target = make_target(bars)
+    want = make_dataset(features, target, WalkForward(n_folds=2).folds(target)[1])
+    fine = make_target(in_nanoseconds(bars))
+    for other in (features, in_nanoseconds(features), in_nanoseconds(features).iloc[:-1]):
+        got = make_dataset(other, fine, WalkForward(n_folds=2).folds(fine)[1])
+        got.save(tmp_path)
+        for one in (got, Dataset.load(tmp_path)):
+            assert one.index.equals(want.index) and (one.t1 == want.t1).all()
+            for name in ("X", "y", "weight", "train", "valid", "test"):
+                assert getattr(one, name).tobytes() == getattr(want, name).tobytes()

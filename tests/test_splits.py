@@ -101,6 +101,10 @@ def test_in_scikit_learn():
     direct = cross_val_score(Ridge(), X, target.y, groups=target, cv=splitter)
     listed = cross_val_score(Ridge(), X, target.y, cv=list(splitter.split(target)))
     assert len(direct) == 3 and (direct == listed).all()
+    for one, two in zip(splitter.split(X, target), splitter.split(target), strict=True):
+        assert (one[0] == two[0]).all() and (one[1] == two[1]).all()
+    with pytest.raises(DataError, match="the index of X"):
+        list(splitter.split(X.iloc[1:], target))
     search = GridSearchCV(Ridge(), {"alpha": [0.1, 1e3]}, cv=splitter, refit=False)
     assert len(search.fit(X, target.y, groups=target).cv_results_["params"]) == 2
 
@@ -116,4 +120,4 @@ def test_pickles():
 
 def test_one_day_of_bars_is_too_few():
     with pytest.raises(DataError, match="1 labelled trade dates"):
-        WalkForward().folds(make_target(frame(2)))
+        WalkForward().folds(make_target(frame(3)))  # of three days the last is not over: one label

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import init_group, is_main, pick_device, rank, share, share_total, sum_over_ranks, wait_for_all, world_size
 from .losses import make_loss, row_weight
-from .nets import input_counts, reset_input_counts
+from .nets import BoundedInput, input_counts, reset_input_counts
 from .schema import DataError, sort_by_expiry
 from .step import train_step
 
@@ -122,10 +122,40 @@ def read_lines(path, n_bytes: int) -> list[dict]:
 # %% ../nbs/04_training/05_train.ipynb #05-train-19
 def _check_same(old: dict, new: dict, out) -> None:
     for key in new:
-        if old.get(key) != new[key]:
+        if not _is_same(key, old.get(key), new[key]):
+            if key == "first_weights":
+                raise DataError(f"fit: {out} holds a fit that is the same but for the weights it began with; give the net's class, or call torch.manual_seed "
+                                "before the module is made; else choose another folder or delete this one")
             long = max(len(str(old.get(key))), len(str(new[key]))) > 40
             what = f"of another {key} than this call's" if long else f"with {key} {old.get(key)}, this call has {new[key]}"
             raise DataError(f"fit: {out} holds a fit {what}; choose another folder or delete this one")
+
+
+def _is_same(key, a, b) -> bool:
+    """Equal; the values of a loss up to rounding, which is another on another device."""
+    if key != "loss_values" or a is None or b is None or len(a) != len(b): return a == b
+    return all(x == y if x is None or y is None else math.isclose(x, y, rel_tol=1e-5, abs_tol=1e-9) for x, y in zip(a, b))
+
+# %% ../nbs/04_training/05_train.ipynb #05-train-20
+def _weights_hash(net) -> str:
+    h = hashlib.blake2b(digest_size=16)
+    for name, t in net.state_dict().items():
+        t = t.detach().cpu().contiguous()
+        h.update(f"{name} {t.dtype} {tuple(t.shape)}".encode()); h.update(t.reshape(-1).view(torch.uint8).numpy())
+    return h.hexdigest()
+
+
+def _loss_values(loss, net, X) -> list:
+    """What a loss of the user's says of fixed forecasts and returns up to four sigmas, shaped as the net's own; None where it is not finite."""
+    p, was_training = next(net.parameters()), net.training
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        shape = net.eval()(torch.tensor(np.asarray(X[:16]), dtype=p.dtype, device=p.device)).shape
+        net.train(was_training)
+        ramp = torch.linspace(-1, 1, math.prod(shape), dtype=p.dtype, device=p.device).reshape(shape)
+        y, weight = (torch.linspace(a, b, shape[0], dtype=p.dtype, device=p.device) for a, b in ((2, -1.5), (0.5, 1.5)))
+        values = [float(loss(size * ramp, y * size / 2, weight, total=1.0)) for size in (0.1, 1.0, 4.0)]
+    return [v if math.isfinite(v) else None for v in values]
 
 
 def _data_hash(dataset) -> str:
@@ -135,7 +165,7 @@ def _data_hash(dataset) -> str:
         h.update(f"{part.dtype}{part.shape}".encode()); h.update(part)
     return h.hexdigest()
 
-
+# %% ../nbs/04_training/05_train.ipynb #05-train-21
 @contextmanager
 def _locked(out, patience=10.0):
     """Only one fit at a time writes to a folder; the lock ends with the process, however it ends."""
@@ -150,7 +180,7 @@ def _locked(out, patience=10.0):
                 time.sleep(wait)
         yield
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-22
+# %% ../nbs/04_training/05_train.ipynb #05-train-24
 @dataclass
 class _Rows:
     X: torch.Tensor      # (n, F)
@@ -177,7 +207,7 @@ def _check_rows(dataset, loss):
         if not row_weight(loss, torch.tensor(dataset.y[rows]), torch.tensor(dataset.weight[rows])).sum() > 0:
             raise DataError(f"fit: no {name} row has any weight in loss {loss!r}; look at the weights and, for direction, at zero returns")
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-23
+# %% ../nbs/04_training/05_train.ipynb #05-train-25
 def _tensor(a, device, dtype):
     return torch.tensor(np.asarray(a), dtype=dtype, device=device)   # a copy: pandas hands out read-only arrays
 
@@ -201,7 +231,7 @@ def mean_loss(net, X, y, weight, loss, n_chunk: int = 65_536) -> float:
     above, below = sum_over_ranks(total).tolist()
     return above / below if below else math.nan
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-25
+# %% ../nbs/04_training/05_train.ipynb #05-train-27
 @dataclass(repr=False)
 class Fit:
     """A trained net with its best weights, and the story of how it got them."""
@@ -210,7 +240,7 @@ class Fit:
     columns: list                # Of X, in order
     y_scale: float               # One sigma of the target, in its own units
     history: pd.DataFrame        # By step: epoch, loss (of the batch), weight, grad_norm (before clipping), lr, is_skipped
-    epochs: pd.DataFrame         # By epoch: step, train_loss, valid_loss, n_skipped, n_clipped, n_missing, n_clamped, seconds
+    epochs: pd.DataFrame         # By epoch: step, train_loss, valid_loss, n_skipped, n_clipped, n_missing, n_clamped, both with _valid, seconds
     best_epoch: int              # Its weights are in `net`
     valid_loss: float            # At `best_epoch`
     out: Path | None = None
@@ -246,7 +276,7 @@ class Fit:
         cells = "".join(f"<tr><td>{k.replace('_', ' ')}</td><td>{v:,.5g}</td></tr>" for k, v in self.facts().items())
         return f"<table><caption>{type(self.net).__name__}, {self.config['loss']} loss</caption>{cells}</table>"
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-26
+# %% ../nbs/04_training/05_train.ipynb #05-train-28
 def plot_losses(history, epochs, loss: str = "loss", ax=None):
     """Batch losses in grey, train and validation mean by epoch in colour; returns the axes."""
     if ax is None:
@@ -288,7 +318,7 @@ def _in_notebook():
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return type(shell).__name__ == "ZMQInteractiveShell"
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-28
+# %% ../nbs/04_training/05_train.ipynb #05-train-30
 @dataclass
 class _Run:
     net: torch.nn.Module
@@ -316,7 +346,7 @@ _POSITION = ("epoch", "batch", "step", "n_bad", "best_epoch", "valid_loss", "cou
 
 def _named_params(run): return {name: p for name, p in run.net.named_parameters() if p.requires_grad}
 
-
+# %% ../nbs/04_training/05_train.ipynb #05-train-31
 def _collect(run) -> None:
     """Bring pending results to the host as records: one wait for many steps."""
     if run.pending:
@@ -327,11 +357,17 @@ def _collect(run) -> None:
             run.history.append(dict(step=step, epoch=epoch, loss=clean(loss), weight=weight, grad_norm=clean(norm), lr=lr, is_skipped=not ok))
         run.unwritten += [{"kind": "step", **r} for r in run.history[-len(run.pending):]]
         run.pending = []
-    counts = torch.tensor(list(input_counts(run.net).values()), device=next(run.net.parameters()).device)
-    for name, n in zip(run.counts, sum_over_ranks(counts).tolist()): run.counts[name] += n
-    reset_input_counts(run.net)
+    for name, n in _take_counts(run.net).items(): run.counts[name] += n
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-29
+
+def _take_counts(net) -> dict:
+    """The inputs `net` has changed since the last time, on all ranks; and count from zero again."""
+    counts = input_counts(net)
+    total = sum_over_ranks(torch.tensor(list(counts.values()), device=next(net.parameters()).device))
+    reset_input_counts(net)
+    return dict(zip(counts, total.tolist()))
+
+# %% ../nbs/04_training/05_train.ipynb #05-train-32
 def _commit(run) -> None:
     """Make everything up to here count, on disk, if the fit has a folder."""
     _collect(run)
@@ -348,13 +384,14 @@ def _commit(run) -> None:
     if not math.isfinite(state["valid_loss"]): state["valid_loss"] = None
     save_tensors(run.out / "checkpoint.safetensors", tensors, state)
 
-
+# %% ../nbs/04_training/05_train.ipynb #05-train-33
 def _resume(run) -> None:
     """Go back to the last commit in the folder, if there is one of the same configuration."""
     path = run.out / "checkpoint.safetensors"
     if not path.exists(): return
     tensors, state = load_tensors(path)
-    _check_same(state["config"], run.config, run.out)
+    # DistributedDataParallel hands the first rank's weights to all, so only its own count
+    _check_same(state["config"], {k: v for k, v in run.config.items() if is_main() or k != "first_weights"}, run.out)
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     run.net.load_state_dict(part("net."))
     device = next(run.net.parameters()).device
@@ -368,7 +405,7 @@ def _resume(run) -> None:
     for record in read_lines(run.out / "metrics.jsonl", run.n_bytes):
         (run.history if record.pop("kind") == "step" else run.epochs).append(record)
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-31
+# %% ../nbs/04_training/05_train.ipynb #05-train-35
 def _train_epoch(run, rows, options, tick) -> None:
     """The batches of one epoch from `run.batch` on."""
     c, device = run.config, rows.X.device
@@ -395,7 +432,7 @@ def _train_epoch(run, rows, options, tick) -> None:
         tick()
         if run.batch < n_batches and run.step - run.committed >= options["checkpoint_every"]: _commit(run)
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-32
+# %% ../nbs/04_training/05_train.ipynb #05-train-36
 def _end_epoch(run, rows, options, started) -> None:
     """Validate, remember the best weights, and move to the next epoch."""
     _collect(run)
@@ -403,11 +440,11 @@ def _end_epoch(run, rows, options, started) -> None:
     kept = [r for r in steps if not r["is_skipped"]]
     _report_skips(run, steps, kept, rows, options)
     valid = mean_loss(run.net, rows.X[rows.valid], rows.y[rows.valid], rows.weight[rows.valid], options["loss"])
-    reset_input_counts(run.net)                    # counts are of the train rows
+    of_valid = {f"{name}_valid": n for name, n in _take_counts(run.net).items()}   # `run.counts` are of the train rows
     below = math.fsum(r["weight"] for r in kept)
     record = dict(epoch=run.epoch, step=run.step, train_loss=math.fsum(r["loss"] * r["weight"] for r in kept) / below if below else None,
                   valid_loss=valid, n_skipped=len(steps) - len(kept), n_clipped=sum(r["grad_norm"] > run.config["clip"] for r in kept),
-                  **run.counts, seconds=round(time.perf_counter() - started, 3))
+                  **run.counts, **of_valid, seconds=round(time.perf_counter() - started, 3))
     if not math.isfinite(valid): raise DataError(f"fit: the validation loss is {valid} after epoch {run.epoch}; use a net with bounded input and output, such as ResidualMLP")
     run.epochs.append(record); run.unwritten.append({"kind": "epoch", **record})
     is_best = valid < run.valid_loss
@@ -432,7 +469,7 @@ def _report_skips(run, steps, kept, rows, options):
     if not kept: raise DataError(f"{where}. No step of epoch {run.epoch} was usable")
     if not any(r["n_skipped"] for r in run.epochs): warnings.warn(f"{where}. {len(steps) - len(kept)} of {len(steps)} steps of epoch {run.epoch} were skipped", stacklevel=4)
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-34
+# %% ../nbs/04_training/05_train.ipynb #05-train-38
 def fit(
     net,                       # A module (B, F) -> (B,), or its class: then built for the columns of `dataset` from `seed`
     dataset,                   # A `Dataset`, or anything with its fields
@@ -456,7 +493,7 @@ def fit(
 ) -> Fit:
     """Train `net` on the train rows, stop by the validation rows, and return it with its best weights.
 
-    Raises `DataError` if there is nothing to learn or to stop by, or if `out` holds another fit. AdamW: Loshchilov and Hutter (2019).
+    Raises `DataError` if there is nothing to learn or to stop by, or if `out` holds another fit: other data, options, loss or first weights. AdamW: Loshchilov and Hutter (2019).
     """
     device = pick_device(device)
     init_group(device)
@@ -472,7 +509,7 @@ def fit(
     Path(out).mkdir(parents=True, exist_ok=True)
     with _locked(out): return _fit(net, dataset, config, own, device, dtype, out, progress, live)
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-35
+# %% ../nbs/04_training/05_train.ipynb #05-train-39
 def _fit(net, dataset, config, options, device, dtype, out, progress, live) -> Fit:
     from tqdm.auto import tqdm
     run = _Run(net, net, _optimizer(net, config["lr"], config["weight_decay"]), config, None if out is None else Path(out))
@@ -511,7 +548,7 @@ def _finish(run, dataset, loss, seconds) -> Fit:
     wait_for_all()
     return done
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-36
+# %% ../nbs/04_training/05_train.ipynb #05-train-40
 _STEP_COLUMNS = ["step", "epoch", "loss", "weight", "grad_norm", "lr", "is_skipped"]
 
 def _check_options(o):
@@ -533,10 +570,13 @@ def _build(net, dataset, seed, net_options):
 
 
 def _config(net, dataset, loss, dtype, options, with_data) -> dict:
-    name = loss if isinstance(loss, str) else getattr(loss, "__qualname__", repr(loss))
+    name = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)   # a repr may hold an address
     config = {"loss": name, **options, "dtype": str(dtype).removeprefix("torch."), "columns": list(map(str, dataset.columns)),
               "n_train": len(dataset.train), "n_valid": len(dataset.valid), "y_scale": float(dataset.y_scale), "net": repr(net)}
-    return json.loads(json.dumps(config | ({"data": _data_hash(dataset)} if with_data else {})))
+    if with_data:                # to be known again by the next call with the same folder; the weights last, as `_check_same` reads them
+        if callable(loss): config["loss_values"] = _loss_values(loss, net, dataset.X)
+        config |= {"data": _data_hash(dataset), "first_weights": _weights_hash(net)}
+    return json.loads(json.dumps(config))
 
 
 def _check_position(run, device) -> None:
@@ -545,7 +585,7 @@ def _check_position(run, device) -> None:
     mean, square = (sum_over_ranks(here.clone()) / world_size()).tolist()
     if abs(square - mean**2) > 1e-3: raise DataError(f"fit: rank {rank()} found step {run.step} in {run.out}, others another one; use a folder that all processes share")
 
-# %% ../nbs/04_training/05_train.ipynb #05-train-38
+# %% ../nbs/04_training/05_train.ipynb #05-train-42
 def _positions(dataset, rows) -> np.ndarray:
     if not isinstance(rows, str): return np.asarray(rows)
     if rows not in ("train", "valid", "test", "all"): raise DataError(f"predict: rows is {rows!r}; choose train, valid, test, all, or give positions")
@@ -565,20 +605,34 @@ def _evaluate(fit, dataset, rows) -> float:
     weight = row_weight(fit.loss, y, _tensor(np.asarray(dataset.weight)[at], p.device, p.dtype))
     return mean_loss(fit.net, _tensor(dataset.X[at], p.device, p.dtype), y, weight, fit.loss)
 
-
+# %% ../nbs/04_training/05_train.ipynb #05-train-43
 def predict(
     fit: Fit,
     dataset,
     rows="test", # `"train"`, `"valid"`, `"test"`, `"all"`, or positions in `dataset.X`
 ) -> pd.DataFrame: # (contract, ts): y, y_hat [as the target], fold, t1, weight
-    """What the net says about rows of `dataset`, beside what came; contracts in order of expiry."""
+    """What the net says about rows of `dataset`, beside what came; contracts in order of expiry.
+
+    `.attrs["input"]` counts the input numbers that the net changed: `n_missing`, `n_clamped`, and `clamped_by_column`.
+    """
     _check_columns(fit, dataset, "predict")
     at, p = _positions(dataset, rows), next(fit.net.parameters())
     fit.net.eval()
+    reset_input_counts(fit.net)
     with torch.no_grad():
         y_hat = [fit.net(_tensor(dataset.X[at[a:a + 65_536]], p.device, p.dtype)).double().cpu() for a in range(0, len(at), 65_536)]
     y_hat = torch.cat(y_hat).numpy() if y_hat else np.empty(0)
     fold = getattr(getattr(dataset, "fold", None), "number", 0)
     frame = pd.DataFrame({"y": np.asarray(dataset.y, np.float64)[at], "y_hat": y_hat * fit.y_scale, "fold": fold, "t1": dataset.t1[at],
                           "weight": np.asarray(dataset.weight, np.float64)[at]}, index=dataset.index[at])
-    return sort_by_expiry(frame)
+    frame = sort_by_expiry(frame)
+    frame.attrs["input"] = input_counts(fit.net) | {"clamped_by_column": _clamped_by_column(fit, dataset, at)}
+    reset_input_counts(fit.net)
+    return frame
+
+
+def _clamped_by_column(fit, dataset, at) -> dict:
+    """How many numbers of each column are beyond the net's bound; columns without any are left out."""
+    bound = next((m.x_max for m in fit.net.modules() if isinstance(m, BoundedInput)), math.inf)
+    n = sum(((np.abs(dataset.X[at[a:a + 65_536]]) > bound).sum(axis=0) for a in range(0, len(at), 65_536)), np.zeros(len(fit.columns), np.int64))
+    return {str(column): int(k) for column, k in zip(fit.columns, n) if k}

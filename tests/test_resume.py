@@ -121,3 +121,25 @@ def test_another_configuration_is_refused(never_killed):
     assert "batch_size 32, this call has 64" in said[0]
     assert "of another net" in said[1] and "dtype float32, this call has float64" in said[2] and "n_train 360, this call has 420" in said[3]
     assert (out / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_only_the_first_rank_s_first_weights_count(tmp_path, monkeypatch):
+    """Each rank may begin with other weights (DistributedDataParallel hands out the first one's), and resumes all the same."""
+    import torch
+
+    from futures_nb import train
+    from futures_nb.nets import ResidualMLP
+    from futures_nb.schema import DataError
+
+    dataset, nets = fit_script.small_dataset(), [ResidualMLP(5, hidden=8), ResidualMLP(5, hidden=8)]
+    with torch.no_grad():
+        nets[1].head.bias += 1
+    options = dict(epochs=1, batch_size=64, lr=1e-3, weight_decay=0.0, warmup=0.0, clip=1.0, patience=1, seed=0)
+    runs = [train._Run(net, net, train._optimizer(net, 1e-3, 0.0), train._config(net, dataset, "huber", torch.float32, options, with_data=True), tmp_path)
+            for net in nets]
+    train._commit(runs[0])
+    with pytest.raises(DataError, match="the same but for the weights it began with"):
+        train._resume(runs[1])
+    monkeypatch.setattr(train, "is_main", lambda: False)
+    train._resume(runs[1])
+    assert torch.equal(nets[0].head.bias, nets[1].head.bias)

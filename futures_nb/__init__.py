@@ -30,7 +30,7 @@ _CHAPTERS = {
     "scores": "skill",
     "backtest": "Cost run_backtest",
     "report": "make_report",
-    "config": "RunConfig",
+    "config": "RunConfig load_config",
     "runner": "run",
 }
 _HOME = {name: module for module, names in _CHAPTERS.items() for name in names.split()}

@@ -119,6 +119,15 @@ class RunConfig:
         if self.rows not in ROWS:
             raise DataError(f"config: rows is {self.rows!r}{nearest_name(self.rows, ROWS)}; choose one of {', '.join(ROWS)}")
 
+    @classmethod
+    def from_toml(cls, path) -> "RunConfig":
+        """The configuration in a TOML file; raises `DataError` as `load_config` does."""
+        return load_config(path)
+
+    def to_toml(self) -> str:
+        """The configuration as the text of a TOML file."""
+        return config_to_toml(self)
+
     @property
     def is_demo(self) -> bool: return not self.data.path
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import futures_nb as fnb
+
 FUTURES_NB = [str(Path(sys.executable).with_name("futures_nb"))]
 SMALL = ["--set", "data.start=2016-01-04", "--set", "data.end=2016-12-30", "--set", "split.n_folds=2", "--set", "train.epochs=6"]
 
@@ -190,3 +192,10 @@ def test_a_mistyped_file_name_does_not_claim_the_folder(real_head, tmp_path):
     assert not (tmp_path / "r").exists()
     done = command("run", "--data", path, "--out", tmp_path / "r")   # two days: too few, but not "another configuration"
     assert done.returncode == 2 and "another configuration" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("recipe", sorted(Path(__file__).parent.parent.glob("recipes/*.toml")), ids=lambda p: p.name)
+def test_every_recipe_is_a_configuration(recipe):
+    config = fnb.RunConfig.from_toml(recipe)
+    if recipe.name == "demo.toml":
+        assert config == fnb.RunConfig(), "recipes/demo.toml is the default, written out"

@@ -90,10 +90,10 @@ def _run(args):
 
 def _ingest(args):
     from futures_nb.runner import load_market, write_frame
+    from futures_nb.bars import mark_bars
     _check_folder(args.out)
     bars, _, facts = load_market(config_from_args(args))
-    bars.attrs.clear()
-    write_frame(args.out, bars)
+    write_frame(args.out, mark_bars(bars))
     print(f"{facts['real']}\nwritten: {args.out} ({len(bars):,} rows)")
 
 

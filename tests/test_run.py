@@ -111,6 +111,7 @@ def test_stray_bars_can_be_dropped(es_file, tmp_path):
     done = command("ingest", "--data", es_file, "--off-session", "drop", "--out", tmp_path / "es.parquet")
     assert done.returncode == 0, done.stderr
     assert len(pd.read_parquet(tmp_path / "es.parquet")) == 72_584 - 17
+    pd.testing.assert_frame_equal(fnb.read_bars(tmp_path / "es.parquet"), fnb.read_bars(es_file, off_session="drop"), check_exact=True)
 
 
 @pytest.fixture(scope="module")

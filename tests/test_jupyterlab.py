@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTER = "nbs/00_foundations/01_schema.ipynb"
+CHAPTERS = ["nbs/00_foundations/01_schema.ipynb", "nbs/02_features/02_vpoc.ipynb", "nbs/04_training/05_train.ipynb", "nbs/index.ipynb"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.slow
@@ -57,15 +57,16 @@ def lab(project, tmp_path):
         log.close()
 
 
-def code_cells(project):
-    cells = json.loads((project / CHAPTER).read_text(encoding="utf-8"))["cells"]
+def code_cells(project, chapter):
+    cells = json.loads((project / chapter).read_text(encoding="utf-8"))["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code" and cell["source"]]
 
 
-def test_run_all_in_the_browser(project, lab):
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: Path(c).stem)
+def test_run_all_in_the_browser(project, lab, chapter):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None: pytest.skip("no chromium on this machine")
-    path = project / CHAPTER
+    path = project / chapter
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code": cell |= {"execution_count": None, "outputs": []}
@@ -73,7 +74,7 @@ def test_run_all_in_the_browser(project, lab):
     with sync_api.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(f"{lab}/lab/tree/{CHAPTER}")
+        page.goto(f"{lab}/lab/tree/{chapter}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=90_000)   # before that, Run asks which kernel
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
@@ -83,10 +84,10 @@ def test_run_all_in_the_browser(project, lab):
             page.wait_for_timeout(2_000)
             page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name='save']").first.click()
             page.wait_for_timeout(1_000)
-            if all(cell["execution_count"] for cell in code_cells(project)): break
+            if all(cell["execution_count"] for cell in code_cells(project, chapter)): break
         page.screenshot(path=project.parent / "lab.png")
         browser.close()
-    ran = code_cells(project)
+    ran = code_cells(project, chapter)
     assert [cell["execution_count"] for cell in ran] == list(range(1, len(ran) + 1))
     assert not [out["ename"] for cell in ran for out in cell["outputs"] if out["output_type"] == "error"]
     assert any("image/png" in out.get("data", {}) for cell in ran for out in cell["outputs"])

@@ -423,11 +423,22 @@ class _File:
     problems: list       # (line, row of the frame or -1, cause, function of the row that puts it in words), by line
 
 
+def _is_naive(raw):
+    """True where the first time of a file tells no zone."""
+    if raw.frame.empty or "time" not in raw.frame: return not raw.frame.empty
+    column = raw.frame["time"]
+    if getattr(column.dtype, "tz", None) is not None: return False
+    return column.dtype.kind not in "iu" and not re.search(_OFFSET, str(column.iloc[0]))
+
+
 def _judge(raw, contract, tz, stamp, bar):
     """Give a file's rows their contract and `ts`, and name every bad one."""
     preset, where = PRESETS.get(raw.source, {}), raw.path.name
     stamp = stamp or preset.get("stamp")
     if stamp not in ("start", "end"):
+        if not (tz or preset.get("tz")) and _is_naive(raw): raise DataError(
+            f"read_bars: {where} row {raw.frame['line'].iloc[0]} has a time without a time zone and no stamp is told; pass tz='America/New_York' or what "
+            "the vendor's notes say, and stamp='start' or 'end' of the bar")
         raise DataError(f"read_bars: stamp is {stamp!r} for {where}; say whether its time is the bar's 'start' or 'end' (the vendor's notes tell)")
     if raw.frame.empty and raw.unreadable: raise DataError(f"read_bars: {where} row {raw.unreadable[0][0]} {raw.unreadable[0][1]}; no row can be read")
     if raw.frame.empty: raise DataError(f"read_bars: {where} has no rows; export it again")

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 from .config import load_config
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     q.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/demo; runs/own with --data)")
     q.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
     q.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
-    q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.lr=1e-4")
+    q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
     q = _add(commands, "ingest", "Read bars, say what is odd about them, and write Parquet", "futures_nb ingest --data 'ES 03-25.Last.txt' --out es.parquet")
     _reading(q)
     q.add_argument("--out", metavar="PARQUET", required=True)
@@ -101,6 +102,7 @@ def _features(args):
     from futures_nb.features import make_features
     from futures_nb.runner import load_market, write_frame
     _check_folder(args.out)
+    if args.n_jobs == 0: raise DataError("--n-jobs is 0; give 1 or more, or -1 for all processors")
     bars, vix, _ = load_market(config_from_args(args))
     frame = make_features(bars, vix=vix, n_jobs=args.n_jobs)
     frame.attrs.clear()
@@ -151,12 +153,12 @@ def main(argv=None):
     try:
         command(args)
     except DataError as error:
-        if args.debug: raise
+        if args.debug: traceback.print_exc()
         _leave(2, f"futures_nb {args.command}: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         _leave(130, f"futures_nb {args.command}: interrupted; the same command goes on from the last checkpoint")
     except Exception as error:  # noqa: BLE001  a bug: said in one line, shown whole with --debug
-        if args.debug: raise
+        if args.debug: traceback.print_exc()
         _leave(1, f"futures_nb {args.command}: a fault of ours: {type(error).__name__}: {' '.join(str(error).split())}; --debug shows where")
 
 

@@ -195,6 +195,9 @@ def demo_bars(
 
     `start` and `end` choose days and do not change them. Raises `DataError` if they leave none.
     """
+    for name, date in (("start", start), ("end", end)):
+        try: pd.Timestamp(date)
+        except (ValueError, TypeError) as error: raise DataError(f"demo_bars: {name} is {date!r}, which is no date; pass one such as '2016-01-04'") from error
     days = real_days().loc[start:end]
     if days.empty: raise DataError(f"demo_bars: no day between {start} and {end}; the embedded data runs from {FIRST_DAY} to {LAST_DAY}")
     bars = bridge_days(days)

@@ -218,6 +218,8 @@ def assert_causal(
 ) -> pd.Series:     # Values compared that were not NaN, by column
     """Raise `AssertionError` if a value of `f` known at a cut changes when the future is cut off or replaced by noise.
 
+    Only what is passed can be cut: hand a second frame over by name (`vix=...`); one that `f` carries with it is never tested.
+
     Values are compared bit by bit. It also raises if nothing but NaN was compared: then nothing was tested. Prices and volume
     reach `f` as float64. `f` runs 2 x (`n_cuts` + 4 + 2 for each further frame) + 1 times: 25 times by default, 29 with the VIX.
     """

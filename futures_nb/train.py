@@ -510,6 +510,9 @@ def fit(
     with _locked(out): return _fit(net, dataset, config, own, device, dtype, out, progress, live)
 
 # %% ../nbs/04_training/05_train.ipynb #05-train-39
+# torch renamed the switch in 2.13 and warns of the old name
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters else "broadcast_buffers"
+
 def _fit(net, dataset, config, options, device, dtype, out, progress, live) -> Fit:
     from tqdm.auto import tqdm
     run = _Run(net, net, _optimizer(net, config["lr"], config["weight_decay"]), config, None if out is None else Path(out))
@@ -517,7 +520,7 @@ def _fit(net, dataset, config, options, device, dtype, out, progress, live) -> F
     if out is not None: _resume(run)
     _check_position(run, device)
     if world_size() > 1:
-        run.model = DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
+        run.model = DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None, **{_SYNC_BUFFERS: False})
     rows, picture = _make_rows(dataset, options["loss"], device, dtype), _Live(live)
     n_batches = len(batch_edges(len(rows.train), config["batch_size"])) - 1
     if out is not None and run.step == 0: _commit(run)   # the first weights are part of the fit

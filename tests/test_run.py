@@ -73,7 +73,7 @@ def test_kill_9_and_the_same_command_ends_bit_equal(small, tmp_path):
 
 
 def test_another_configuration_is_refused_in_the_same_folder(small):
-    done = command("run", *SMALL, "--set", "train.lr=0.5", "--out", small[0])
+    done = command("run", *SMALL, "--set", "train.learning_rate=0.5", "--out", small[0])
     assert done.returncode == 2 and "another configuration" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -171,7 +171,7 @@ def test_other_bad_input_gets_one_clear_line(tmp_path, args, told):
 def test_naive_times_need_a_zone_and_a_stamp(tmp_path):
     (tmp_path / "bars.csv").write_text("time,open,high,low,close,volume\n2024-03-01 09:31:00,5100,5101,5099,5100,7\n2024-03-01 09:32:00,5100,5101,5099,5100,7\n")
     given = ["--data", tmp_path / "bars.csv", "--contract", "ESH24", "--out", tmp_path / "x.parquet"]
-    for more, told in ((["--stamp", "end"], "tz"), (["--tz", "America/New_York"], "stamp")):
+    for more, told in (([], "row 2 has a time without a time zone"), (["--stamp", "end"], "tz"), (["--tz", "America/New_York"], "stamp")):
         done = command("ingest", *given, *more)
         assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert command("ingest", *given, "--tz", "America/New_York", "--stamp", "end").returncode == 0
@@ -185,6 +185,13 @@ def test_a_vix_that_ends_before_the_bars_begin(real_head, data_dir, tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "2001" in done.stderr and "2025" in done.stderr, done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_refused_value_does_not_claim_the_folder(tmp_path):
+    for wrong in ("train.learning_rate=-1", "cost.commission=-3", "net.hidden=0", "data.start=xx"):
+        done = command("run", *SMALL, "--set", wrong, "--out", tmp_path / "r")
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and wrong.split("=")[0].split(".")[1] in done.stderr, done.stderr
+        assert not (tmp_path / "r").exists()
 
 
 def test_a_mistyped_file_name_does_not_claim_the_folder(real_head, tmp_path):

@@ -510,7 +510,7 @@ def fit(
     with _locked(out): return _fit(net, dataset, config, own, device, dtype, out, progress, live)
 
 # %% ../nbs/04_training/05_train.ipynb #05-train-39
-# torch renamed the switch in 2.13 and warns of the old name
+# newer torch has another name for the switch and warns of this one
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters else "broadcast_buffers"
 
 def _fit(net, dataset, config, options, device, dtype, out, progress, live) -> Fit:

@@ -10,7 +10,7 @@ ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
 extras = {key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")}
-extras["dev"] = sorted({need for needs in extras.values() for need in needs})
+extras["dev"] = sorted({need for name, needs in extras.items() if name != "bench" for need in needs})
 STATUS = {"2": "2 - Pre-Alpha", "3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 
 setup(

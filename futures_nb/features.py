@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEATURES', 'SESSION', 'Feature', 'Catalogue', 'add_feature', 'session_sums', 'session_so_far', 'same_minute_volume',
            'View', 'one_tick', 'log_close', 'squared', 'bar_vol', 'session_vol', 'in_ticks', 'fixed_point',
-           'developing', 'profiles', 'usual_volume', 'past_session', 'make_features']
+           'levels_so_far', 'profiles', 'usual_volume', 'past_session', 'make_features']
 
 # %% ../nbs/02_features/08_features.ipynb #07-features-02
 import math
@@ -21,7 +21,8 @@ from .asof import join_asof
 from .returns import block_sums
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, nearest_name
 from .sessions import off_session, to_sessions
-from .vpoc import developing_levels, profile_levels, to_fixed_point
+from .developing import developing_levels
+from .vpoc import profile_levels, to_fixed_point
 
 # %% ../nbs/02_features/08_features.ipynb #07-features-05
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def fixed_point(v):
 
 
 @_shared
-def developing(v):
+def levels_so_far(v):
     """Developing point of control, value area low and high [ticks], NaN where there is none; (n, 3)."""
     levels = np.empty((len(v.close), 4), np.int64)
     developing_levels(*v.fixed_point, v.starts[v.session], 0.70, levels)
@@ -347,7 +348,7 @@ def _distance(v, ticks): return ticks * v.one_tick / v.session_vol
 
 
 @add_feature("poc_distance", "vpoc", "(close - developing point of control) / close / session volatility", _WEEK, **_SAID)
-def _poc_distance(v): return _distance(v, v.in_ticks - v.developing[:, 0])
+def _poc_distance(v): return _distance(v, v.in_ticks - v.levels_so_far[:, 0])
 
 
 @add_feature("previous_poc_distance", "vpoc", "(close - point of control of the session before) / close / session volatility", _WEEK, **_SAID)
@@ -360,7 +361,7 @@ def _poc_migration(v): return _distance(v, past_session(v, v.profiles, 1)[:, 0] 
 
 @add_feature("value_area_width", "vpoc", "log((developing value area high - low, at least a tick) / close / session volatility)", _WEEK,
              unit="log", range=(-10, 3), source="Steidlmayer, Hawkins (2003)")
-def _value_area_width(v): return np.log(_distance(v, np.maximum(v.developing[:, 2] - v.developing[:, 1], 1.0)))
+def _value_area_width(v): return np.log(_distance(v, np.maximum(v.levels_so_far[:, 2] - v.levels_so_far[:, 1], 1.0)))
 
 
 @add_feature("inside_value_area", "vpoc", "1 if the close is inside the value area of the session before, else 0", 2 * SESSION, unit="0/1", range=(0, 1),

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -50,6 +51,7 @@ class Part:
     bytes: int
     sha256: str    # of the file
     id: str        # SHA-256 of contract, columns and values: stands inside the file too
+    crc: str       # CRC-32 of the footer, then of each column of each row group, eight hex digits each
 
     @property
     def staged(self) -> str:
@@ -79,7 +81,7 @@ def _part_of(told):
     if not isinstance(told, dict) or set(told) != set(kinds): return f"part {str(told)[:80]} does not have the keys {', '.join(kinds)}"
     wrong = [k for k, kind in kinds.items() if type(told[k]) is not kind]
     if wrong: return f"part {told['contract']!r} has {wrong[0]} {told[wrong[0]]!r}"
-    if not all(re.fullmatch(r"[0-9a-f]{64}", told[k]) for k in ("sha256", "id")): return f"part {told['contract']!r} has a hash that is none"
+    if not all(re.fullmatch(r"[0-9a-f]{64}", told[k]) for k in ("sha256", "id")) or not re.fullmatch(r"([0-9a-f]{8})+", told["crc"]): return f"part {told['contract']!r} has a hash that is none"
     place = part_path(told["root"], told["contract"])
     if told["path"] != place: return f"part {told['contract']!r} lies at {told['path']!r} and not at {place!r}"
     return Part(**told)
@@ -182,20 +184,58 @@ def _encode(table):
     return sink.getvalue()
 
 # %% ../nbs/01_data/07_store.ipynb #07-store-15
+def _piece(meta, group, column):
+    """Offset and size in the file of one column of one row group."""
+    found = meta.row_group(group).column(column)
+    return found.dictionary_page_offset if found.has_dictionary_page else found.data_page_offset, found.total_compressed_size
+
+
+def _footer_size(last_eight): return int.from_bytes(last_eight[:4], "little") + 8
+
+
+def _checksums(data):
+    """CRC-32 of the footer and of each piece of a part's bytes, as hex."""
+    view, meta = memoryview(data), pq.read_metadata(pa.BufferReader(data))
+    pieces = [_piece(meta, g, i) for g in range(meta.num_row_groups) for i in range(meta.num_columns)]
+    tail = _footer_size(bytes(view[-8:]))
+    return "".join(f"{zlib.crc32(view[at:at + n]):08x}" for at, n in [(len(view) - tail, tail), *pieces])
+
+
+class _Opened:
+    """A part that is what the manifest says, as far as its footer tells; `read` checks each piece that it takes."""
+
+    def __init__(self, handle, parquet, crc): self.handle, self.parquet, self.crc, self.meta = handle, parquet, crc, parquet.metadata
+
+    def read(self, groups, columns):
+        """Columns of some row groups as an Arrow table; raises `OSError` for a piece with another checksum."""
+        numbers = {self.meta.schema.column(i).name: i for i in range(self.meta.num_columns)}
+        for g in groups:
+            for name in columns:
+                at, n = _piece(self.meta, g, numbers[name])
+                k = 8 * (1 + g * self.meta.num_columns + numbers[name])
+                if f"{zlib.crc32(self.handle.read_at(n, at)):08x}" != self.crc[k:k + 8]: raise OSError(f"column {name!r} of row group {g} has another checksum")
+        return self.parquet.read_row_groups(groups, columns=list(columns), use_threads=False)
+
+    def close(self): self.parquet.close(force=True)
+
+# %% ../nbs/01_data/07_store.ipynb #07-store-16
 def _open(path, part, columns):
-    """The part as an open `ParquetFile`, or in words why it is not what the manifest says."""
+    """The part, open, or in words why it is not what the manifest says."""
     for place in (path / part.staged, path / part.path):   # committed and not yet in place; in place
         try: file = pa.OSFile(str(place))
         except FileNotFoundError: continue
         except OSError as error: return f"cannot be opened ({_first_line(error)})"
-        if file.size() != part.bytes: return f"has {file.size():,} bytes, the manifest says {part.bytes:,}"
-        try: parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        size = file.size()
+        if size != part.bytes: return f"has {size:,} bytes, the manifest says {part.bytes:,}"
+        tail = min(size, _footer_size(file.read_at(8, max(0, size - 8))))
+        if f"{zlib.crc32(file.read_at(tail, size - tail)):08x}" != part.crc[:8]: return "holds other values than the manifest says (its footer has another checksum)"
+        try: parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error: return f"cannot be read ({_first_line(error)})"
-        meta = parquet.metadata.metadata or {}
-        if meta.get(b"futures_nb", b"").decode("ascii", "replace") != part.id: return "holds other values than the manifest says"
-        if parquet.metadata.num_rows != part.rows: return f"has {parquet.metadata.num_rows:,} rows, the manifest says {part.rows:,}"
-        if meta.get(b"dtypes") != json.dumps(columns).encode(): return f"has columns {meta.get(b'dtypes', b'').decode('utf-8', 'replace')}, the manifest says {json.dumps(columns)}"
-        return parquet
+        meta, told = parquet.metadata, parquet.metadata.metadata or {}
+        if told.get(b"futures_nb", b"").decode("ascii", "replace") != part.id: return "holds other values than the manifest says"
+        if told.get(b"dtypes") != json.dumps(columns).encode(): return f"has columns {told.get(b'dtypes', b'').decode('utf-8', 'replace')}, the manifest says {json.dumps(columns)}"
+        if meta.num_rows != part.rows or len(part.crc) != 8 * (1 + meta.num_row_groups * meta.num_columns): return f"has {meta.num_rows:,} rows, the manifest says {part.rows:,}"
+        return _Opened(file, parquet, part.crc)
     return "is missing"
 
 
@@ -205,7 +245,7 @@ def _first_line(error): return str(error).splitlines()[0] if str(error) else typ
 def _damaged(where, path, part, why):
     return DataError(f"{where}: {path / part.path} {why}; Store.verify() lists all damage. Restore the file from a backup, or drop({part.contract!r}) and write its bars again")
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-17
+# %% ../nbs/01_data/07_store.ipynb #07-store-18
 def _sync_folder(path):
     handle = os.open(path, os.O_RDONLY)
     try: os.fsync(handle)
@@ -236,7 +276,7 @@ def _settle(path, manifest):
         if place not in kept: (path / place).unlink(missing_ok=True)
     for left in [*(path / STAGED).glob("*.part"), *(path / STAGED).glob("*.tmp"), *path.glob(MANIFEST + ".tmp")]: left.unlink()
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-19
+# %% ../nbs/01_data/07_store.ipynb #07-store-20
 @contextmanager
 def _locked(path, wait, where):
     """Hold the store's lock; raises `DataError`, naming the holder, if it is not free within `wait` seconds."""
@@ -260,7 +300,7 @@ def _locked(path, wait, where):
 
 def _now(): return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-21
+# %% ../nbs/01_data/07_store.ipynb #07-store-22
 def _differs(a, b):
     """True where two columns of one dtype hold different values: other bits, unless both are NaN or missing."""
     if not _is_number(a.dtype): return ~((a.isna() & b.isna()) | (a == b).fillna(False).astype(bool)).to_numpy()
@@ -293,7 +333,7 @@ def _merge_rows(contract, old, new, on_conflict):
     merged = pd.concat([f_old[keep], f_new[take]], ignore_index=True).iloc[order]
     return (t[order], merged), (int((~again).sum()), int((~differs).sum()), n)
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-23
+# %% ../nbs/01_data/07_store.ipynb #07-store-24
 def _checked(bars, manifest):
     """`ts` [us], the frame with its columns in the store's order, and their dtypes; raises `DataError` if they do not fit the store."""
     have = {c: str(bars[c].dtype) for c in bars.columns}
@@ -322,7 +362,7 @@ def _check_frame(bars):
     if len(fine): raise DataError(f"Store.write: {bars.index[fine[0]]} is finer than a microsecond; use ts.floor('us') and see that no row repeats")
     return t.asi8
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-24
+# %% ../nbs/01_data/07_store.ipynb #07-store-25
 def _count(things, word): return f"{len(things)} {word}{'s' * (len(things) != 1)}"
 
 
@@ -358,11 +398,11 @@ def _stage(path, contract, ts, frame):
     first, last = (pd.Timestamp(int(t), unit="us", tz="UTC").isoformat() for t in (ts[0], ts[-1]))
     root = parse_contract(contract)[0]
     part = Part(root, contract, part_path(root, contract), len(ts), first, last, data.size, hashlib.sha256(data).hexdigest(),
-                table.schema.metadata[b"futures_nb"].decode())
+                table.schema.metadata[b"futures_nb"].decode(), _checksums(data))
     _put(path / part.staged, data)
     return part
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-25
+# %% ../nbs/01_data/07_store.ipynb #07-store-26
 KEPT_WRITES = 1000   # entries in the manifest; n_writes counts all
 
 def _write(path, bars, on_conflict, wait):
@@ -407,11 +447,11 @@ def _new_rows(path, manifest, part, name, given, on_conflict):
     file = _open(path, part, manifest.columns)
     if isinstance(file, str): raise _damaged("Store.write", path, part, file)
     old = _read_parts(path, [part], [file], manifest.columns, None, None, 1, "Store.write")[0]
-    file.close(force=True)
+    file.close()
     rows, counts = _merge_rows(name, (old.index.get_level_values("ts").asi8, old), given, on_conflict)
     return (rows if counts[0] or counts[2] else None), counts
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-27
+# %% ../nbs/01_data/07_store.ipynb #07-store-28
 @numba.njit(cache=True)
 def _union(a, b):
     """The union of two rising arrays of int64, rising."""
@@ -457,16 +497,16 @@ def index_of_parts(contracts, times) -> pd.MultiIndex:
     ts = pd.DatetimeIndex(level.view("M8[us]")).tz_localize("UTC")
     return pd.MultiIndex([pd.Index(names, dtype="str"), ts], [code, place], names=INDEX, verify_integrity=False)
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-29
+# %% ../nbs/01_data/07_store.ipynb #07-store-30
 def _times(file, first, last):
     """Row groups of a part that can hold times from `first` to `last` [us; None: no limit], the times there that do, and where they begin."""
-    meta = file.metadata
+    meta = file.meta
     groups = list(range(meta.num_row_groups))
     if first is not None or last is not None:
         bounds = [meta.row_group(g).column(0).statistics for g in groups]
         groups = [g for g, s in zip(groups, bounds) if (last is None or s.min_raw <= last) and (first is None or s.max_raw >= first)]
     if not groups: return groups, np.empty(0, np.int64), 0
-    t = file.read_row_groups(groups, columns=["ts"], use_threads=False).column(0).cast(pa.int64()).to_numpy()
+    t = file.read(groups, ["ts"]).column(0).cast(pa.int64()).to_numpy()
     a = 0 if first is None else int(np.searchsorted(t, first, side="left"))
     b = len(t) if last is None else int(np.searchsorted(t, last, side="right"))
     return groups, t[a:b], a
@@ -476,7 +516,7 @@ def _fill(file, groups, a, columns, out):
     """Write the rows from `a` on of a part's columns into the arrays `out`; a column that is no plain number is returned as Arrow."""
     rest = {}
     if not groups or not columns: return rest
-    table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    table = file.read(groups, columns)
     for name in columns:
         column = table.column(name).slice(a, len(out["ts"]))
         if name not in out: rest[name] = column; continue
@@ -489,12 +529,12 @@ def _fill(file, groups, a, columns, out):
 
 def _touched(file, groups, columns):
     """Row groups read, row groups there, compressed bytes read, compressed bytes there."""
-    meta = file.metadata
-    size = {(g, i): meta.row_group(g).column(i).total_compressed_size for g in range(meta.num_row_groups) for i in range(meta.num_columns)}
+    meta = file.meta
+    size = {(g, i): _piece(meta, g, i)[1] for g in range(meta.num_row_groups) for i in range(meta.num_columns)}
     wanted = {0} | {i for i in range(meta.num_columns) if meta.schema.column(i).name in columns}
     return len(groups), meta.num_row_groups, sum(size[g, i] for g in groups for i in wanted), sum(size.values())
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-30
+# %% ../nbs/01_data/07_store.ipynb #07-store-31
 def _blocks(columns, n):
     """An array of `n` rows for each column of plain numbers; columns of one dtype are the rows of one block."""
     out, blocks, dtypes = {}, [], {c: pd.api.types.pandas_dtype(d) for c, d in columns.items()}
@@ -538,7 +578,7 @@ def _read_parts(path, parts, files, columns, first, last, threads, where):
     touched = np.sum([_touched(f, groups, names) for f, (groups, _, _) in zip(files, found)], axis=0) if files else np.zeros(4)
     return _frame(columns, index, out, blocks, dtypes, rest), [int(x) for x in touched]
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-32
+# %% ../nbs/01_data/07_store.ipynb #07-store-33
 def _moment(given, name):
     """The first (`start`) or last (`end`) microsecond meant, UTC; a date or month is a whole one, in UTC."""
     if given is None: return None
@@ -574,7 +614,7 @@ def _columns(manifest, columns):
     if len(set(wanted)) < len(wanted): raise DataError(f"Store.read: columns {wanted} name one twice")
     return {c: manifest.columns[c] for c in wanted}
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-33
+# %% ../nbs/01_data/07_store.ipynb #07-store-34
 TRIES = 20   # a reader starts again when a writer has moved on; each try sees a newer commit
 
 def _opened(path, contracts, where):
@@ -585,7 +625,7 @@ def _opened(path, contracts, where):
         files = [_open(path, part, manifest.columns) for part in parts]
         if not any(isinstance(f, str) for f in files) or _need(path, where).raw == manifest.raw: return manifest, parts, files
         for file in files:
-            if not isinstance(file, str): file.close(force=True)
+            if not isinstance(file, str): file.close()
     raise DataError(f"{where}: {path} was written {TRIES} times during one read; let the writer finish")
 
 
@@ -612,12 +652,12 @@ def _read(path, contracts, start, end, columns, threads):
     wanted = _columns(manifest, columns)
     workers = min(os.cpu_count() or 1, len(parts)) if threads else 1
     frame, touched = _read_parts(path, parts, files, wanted, first, last, workers, "Store.read")
-    for file in files: file.close(force=True)
+    for file in files: file.close()
     frame.attrs = _read_attrs(manifest, [p.contract for p in parts])
     frame.attrs["store"] = dict(path=str(path), contracts=len(parts), **dict(zip(("row_groups", "row_groups_there", "bytes", "bytes_there"), touched)))
     return frame
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-35
+# %% ../nbs/01_data/07_store.ipynb #07-store-36
 @dataclass
 class StoreReport:
     """What `Store.verify` found."""
@@ -652,12 +692,12 @@ class StoreReport:
 
     def _repr_html_(self): return f"<p><b>{escape(self._title())}</b></p>" + self.table().to_html(index=False)
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-36
+# %% ../nbs/01_data/07_store.ipynb #07-store-37
 def _examine(path, part, file, columns):
     """In words what is wrong with an open part after reading all of it; empty if nothing is."""
     place = path / part.staged if (path / part.staged).exists() else path / part.path
     if hashlib.sha256(place.read_bytes()).hexdigest() != part.sha256: return "has other bytes than were written (SHA-256)"
-    try: table = file.read(use_threads=False)
+    try: table = file.read(range(file.meta.num_row_groups), ["ts", *columns])
     except (pa.ArrowException, OSError) as error: return f"cannot be read ({_first_line(error)})"
     t = table.column("ts").cast(pa.int64()).to_numpy()
     if len(t) != part.rows or (np.diff(t) <= 0).any(): return "has times out of order, or another number of rows"
@@ -698,7 +738,7 @@ def _verify(path):
     report.stray = _strays(path, manifest, report.writing)
     return report
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-38
+# %% ../nbs/01_data/07_store.ipynb #07-store-39
 class Store:
     """Bars, or any frame with the index `(contract, ts)`, in a folder of Parquet files; see the chapter for what a killed write leaves.
 
@@ -739,7 +779,7 @@ class Store:
         """
         return _read(self.path, contracts, start, end, columns, threads)
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-39
+# %% ../nbs/01_data/07_store.ipynb #07-store-40
 def _drop(path, contracts, wait):
     """Commit a manifest without these contracts, then remove their files."""
     _need(path, "Store.drop")
@@ -768,7 +808,7 @@ def _store_title(path):
     first, last = (x[:16].replace("T", " ") for x in (t["first"].min(), t["last"].max()))
     return f"Store {path}: {_count(t, 'contract')} ({names}), {t.rows.sum():,} rows, {_size(t['bytes'].sum())}, {first} to {last} UTC"
 
-# %% ../nbs/01_data/07_store.ipynb #07-store-40
+# %% ../nbs/01_data/07_store.ipynb #07-store-41
 def _contracts(self, root=None) -> list[str]:
     """The contracts in the store (of one `root`, if given), by expiry; empty where nothing was written yet."""
     return [c for r, c in _overview(self.path)[["root", "contract"]].itertuples(index=False) if root in (None, r)]

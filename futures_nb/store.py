@@ -253,24 +253,25 @@ def _sync_folder(path):
 
 
 def _put(path, data):
-    """A whole file or none: a temporary name in the same folder, forced to the disk, then renamed."""
+    """A whole file or none: a temporary name in the same folder, forced to the disk, then renamed. The folder is for the caller to force."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    _sync_folder(path.parent)
 
 
 def _settle(path, manifest):
     """Move the committed parts into place and remove what no manifest names; for the holder of the lock alone."""
+    touched = {}
     for part in manifest.parts:
         if not (path / part.staged).exists(): continue
         place = path / part.path
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path / part.staged, place)
-        for folder in (place.parent, place.parent.parent, path / BARS, path): _sync_folder(folder)
+        touched |= dict.fromkeys([place.parent, place.parent.parent, path / BARS, path])
+    for folder in touched: _sync_folder(folder)
     kept = {p.path for p in manifest.parts}
     for place in manifest.gone:
         if place not in kept: (path / place).unlink(missing_ok=True)
@@ -424,6 +425,7 @@ def _write(path, bars, on_conflict, wait):
             new, same, replaced = np.sum(list(counts.values()), axis=0).tolist()
             done = StoreWrite(new, same, replaced, tuple(changed), sum(parts[name].bytes for name in changed))
             if changed:
+                _sync_folder(path / STAGED)
                 entry = dict(at=_now(), contracts=changed, new=new, replaced=replaced, attrs=attrs)
                 _commit(path, Manifest(columns, _by_expiry(parts.values()), [*manifest.writes, entry], manifest.n_writes + 1))
         finally:
@@ -437,6 +439,7 @@ def _by_expiry(parts): return sorted(parts, key=lambda p: contract_month(p.contr
 def _commit(path, manifest):
     manifest.writes = manifest.writes[-KEPT_WRITES:]
     _put(path / MANIFEST, manifest.text().encode())
+    _sync_folder(path)
 
 
 def _new_rows(path, manifest, part, name, given, on_conflict):

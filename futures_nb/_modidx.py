@@ -312,6 +312,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'futures_nb.features.usual_volume': ( '02_features/features.html#usual_volume',
                                                                            'futures_nb/features.py')},
             'futures_nb.formats': { 'futures_nb.formats._arrow_table': ('01_data/formats.html#_arrow_table', 'futures_nb/formats.py'),
+                                    'futures_nb.formats._brief': ('01_data/formats.html#_brief', 'futures_nb/formats.py'),
                                     'futures_nb.formats._cursor': ('01_data/formats.html#_cursor', 'futures_nb/formats.py'),
                                     'futures_nb.formats._dbn_header': ('01_data/formats.html#_dbn_header', 'futures_nb/formats.py'),
                                     'futures_nb.formats._dbn_intervals': ('01_data/formats.html#_dbn_intervals', 'futures_nb/formats.py'),

@@ -488,22 +488,23 @@ def _zip_members(path):
     """`(name, bytes)` of every member of a zip, checked."""
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
+            infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
             if len(infos) > MEMBERS_LIMIT: raise DataError(f"read_bars: {path.name} has {len(infos):,} members, more than {MEMBERS_LIMIT:,}")
             for info in infos:
                 if reason := _why_not(info): raise DataError(f"read_bars: {path.name} member {info.orig_filename[:80]!r} is refused: {reason}")
-            _sizes_add_up(path, infos)
+            _sizes_add_up(path, infos, archive.start_dir)
             return [(info.filename, _member(archive, info, path)) for info in infos]
     except DataError: raise
     except ZIP_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable zip, perhaps cut: {_brief(error)}") from error
 
 # %% ../nbs/01_data/02_formats.ipynb #02-formats-61
-def _sizes_add_up(path, infos):
-    names, size = [info.filename for info in infos], path.stat().st_size
+def _sizes_add_up(path, infos, end):
+    names, whole = [info.filename for info in infos], sum(info.file_size for info in infos)
     twice = [name for name in names if names.count(name) > 1]
     if twice: raise DataError(f"read_bars: {path.name} has two members named {twice[0]!r}")
-    packed, whole = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)
-    if packed > size: raise DataError(f"read_bars: {path.name} has {size:,} bytes and its members claim {packed:,} of them: they overlap, as in a zip bomb")
+    for first, second in zip(infos, infos[1:] + [None]):
+        if first.header_offset + 30 + first.compress_size > (second.header_offset if second else end):
+            raise DataError(f"read_bars: {path.name} member {first.filename!r} is refused: its bytes overlap those after it, as in a zip bomb")
     if whole > UNPACKED_LIMIT: raise DataError(f"read_bars: {path.name} claims {whole:,} bytes in all, more than {UNPACKED_LIMIT:,}")
 
 

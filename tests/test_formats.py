@@ -142,6 +142,10 @@ def test_dbn_number_is_reused_by_another_contract(tmp_path):
     for stypes, table in (((1, 0), mappings), ((0, 1), [(n, a, b, s) for s, a, b, n in mappings])):
         raw = read_dbn(written(tmp_path, "x.dbn", dbn_bytes(rows, table, stypes=stypes)))
         assert raw.frame["symbol"].tolist() == ["ESH1", "ESM1", "NQH1"]
+    strangers = rows + [(7, (MIDNIGHT + 3 * 86400) * 10**9, *rows[0][2:]), (9, *rows[0][1:]), (7, (MIDNIGHT - 60) * 10**9, *rows[0][2:])]
+    assert read_dbn(written(tmp_path, "x.dbn", dbn_bytes(strangers, mappings))).unreadable == [
+        (4, "has instrument 7 on 2020-12-31, for which the header has no symbol"), (5, "has instrument 9 on 2020-12-28, for which the header has no symbol"),
+        (6, "has instrument 7 on 2020-12-27, for which the header has no symbol")]
     with pytest.raises(DataError, match="maps instrument 7 to ESH1 and ES.c.0 on the same day"):
         read_dbn(written(tmp_path, "x.dbn", dbn_bytes(rows, mappings + [("ES.c.0", 20201228, 20201229, "7")])))
     with pytest.raises(DataError, match="several instruments .7, 8, ...."): read_dbn(written(tmp_path, "x.dbn", dbn_bytes(rows, [])))
@@ -157,6 +161,15 @@ def test_dbn_records_carry_their_oddities(tmp_path):
     assert [words.split(" (")[0] for _, words in raw.unreadable] == ["has time 1609113601000000000 ns, which is not on a whole 1m", "has a time that cannot be meant", "has volume 1152921504606846976, beyond 2^53"]
     sent = read_dbn(written(tmp_path, "x.dbn", dbn_bytes(dbn_rows(), sent=1)))
     assert len(sent.frame) == 50 and sent.frame["volume"].tolist() == list(range(50))
+
+
+def test_dbn_records_of_another_kind_are_refused(tmp_path):
+    data = dbn_bytes(dbn_rows())
+    start = len(data) - 50 * 56
+    for at, value, words in ((1, 0x22, "record 3 is of type 0x22, not ohlcv-1m"), (0, 20, "record 3 is of type 0x21"), (1, 0x15, "record 3 is of type 0x15")):
+        bad = bytearray(data)
+        bad[start + 2 * 56 + at] = value
+        with pytest.raises(DataError, match=words): read_dbn(written(tmp_path, "x.dbn", bytes(bad)))
 
 
 def test_dbn_notes_say_when_more_was_asked_for(tmp_path):
@@ -290,11 +303,21 @@ def test_zip_bombs_are_refused_before_they_are_read(tmp_path):
     data = zip_bytes({MEMBER: EXAMPLE * 200, MEMBER.replace("201312", "201403"): "x"})
     first, second = (i for i in range(len(data)) if data[i:i + 4] == b"PK\1\2")
     entry = data[first:second]
-    twin = bytearray(data[:second] + entry.replace(b"201312", b"201406") * 30 + data[second:])   # thirty names for the bytes of one
+    twins = b"".join(entry.replace(b"201312", b"%06d" % (201401 + 100 * i)) for i in range(30))      # thirty more names for the bytes of one
+    twin = bytearray(data[:second] + twins + data[second:])
     end = twin.rindex(b"PK\5\6")
     twin[end + 8:end + 16] = struct.pack("<HHI", 32, 32, struct.unpack("<I", data[-10:-6])[0] + 30 * len(entry))
-    refused(tmp_path, bytes(twin), "two members named|they overlap")
+    refused(tmp_path, bytes(twin), "its bytes overlap those after it")
+    twin = data[:second] + entry * 30 + data[second:]
+    refused(tmp_path, twin[:-14] + struct.pack("<HHI", 32, 32, struct.unpack("<I", data[-10:-6])[0] + 30 * len(entry)) + twin[-6:], "two members named")
     refused(tmp_path, zip_bytes({f"{i}.csv": "" for i in range(formats.MEMBERS_LIMIT + 1)}), "has 2,001 members")
+
+
+def test_zip_member_shorter_than_it_claims_is_refused(tmp_path):
+    data = bytearray(zip_bytes({MEMBER: EXAMPLE * 30}))
+    at = data.index(b"PK\1\2")
+    data[at + 24:at + 28] = struct.pack("<I", 30 * len(EXAMPLE) + 1)
+    refused(tmp_path, bytes(data), "has 1,350 bytes and claims 1,351")
 
 
 def test_zip_bad_checksum_and_foreign_files_are_refused(tmp_path):
@@ -376,6 +399,13 @@ def test_times_that_cannot_be_are_refused_or_listed():
     assert frame_to_raw(table(pa.array([*good, 2**64 - 1], pa.uint64()))).unreadable[0][0] == 301
 
 
+def test_parquet_checksums_are_used_where_there_are_some(tmp_path):
+    data = bytearray(parquet_bytes(use_dictionary=False, compression=None, write_page_checksum=True))
+    at = data.index(struct.pack("<d", 5000.25))
+    data[at] ^= 1
+    with pytest.raises(DataError, match="CRC"): read_parquet(written(tmp_path, "x.parquet", bytes(data)))
+
+
 def test_columns_that_are_no_bars_are_refused(tmp_path):
     frame = bar_frame(10)
     for bad, words in ((frame.assign(close=[[1.0]] * 10), "holds list"), (frame.assign(close=True), "type bool, which is not a number"), (frame.assign(close=[b"x"] * 10), "binary"),
@@ -389,6 +419,14 @@ def test_columns_that_are_no_bars_are_refused(tmp_path):
     with pytest.raises(DataError, match="has no rows"): read_parquet(written(tmp_path, "x.parquet", parquet_bytes(frame[:0])))
     missing = frame.assign(symbol=["ESH5"] * 9 + [None])
     assert frame_to_raw(missing).unreadable == [(10, "has no symbol")]
+
+
+def test_arrow_that_points_outside_itself_is_refused():
+    good = {"ts": pd.date_range("2024-12-16", periods=2, freq="min", tz="UTC")} | {c: [1.0, 2.0] for c in BAR_COLUMNS}
+    far = pa.DictionaryArray.from_arrays(pa.array([0, 50_000_000], pa.int32()), pa.array(["ESH25"]), safe=False)
+    latin = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(struct.pack("<iii", 0, 1, 2)), pa.py_buffer(b"\xff\xfe")])
+    for symbol in (far, latin):
+        with pytest.raises(DataError, match="<frame> is damaged"): frame_to_raw(pa.table(good | {"symbol": symbol}))
 
 
 class OnlyInterchange:

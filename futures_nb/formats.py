@@ -544,6 +544,7 @@ def _lean_rows(data):
 def _lean_rows_slowly(data):
     rows, wrong = [], []
     for line, text in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        if not text.strip(): continue
         cells = text.split(",")
         if len(cells) != len(LEAN_COLUMNS): wrong.append((line, f"has {len(cells)} of {len(LEAN_COLUMNS)} columns ({text[:40]!r})")); continue
         try: rows.append((int(cells[0]), *(float(cell) if cell.strip() else np.nan for cell in cells[1:]), line))
@@ -592,7 +593,7 @@ FORMAT_PRESETS = {
     "databento": dict(tz="UTC", stamp="start", adjusted=False, suffixes=(".dbn", ".dbn.zst"), read=read_dbn,
                       source="Databento, schema ohlcv: ts_event is the start of the bar, UTC"),
     "sierra": dict(tz="UTC", stamp="start", adjusted=False, suffixes=(".scid",), read=read_scid,
-                   source="Sierra Chart, Intraday Data File Format: times in UTC, a record stands at the start of its interval"),
+                   source="Sierra Chart, Intraday Data File Format: times in UTC; Chart Session Times: a bar's time is its start"),
     "lean": dict(tz="UTC", stamp="start", adjusted=False, suffixes=("_trade.zip",), read=read_lean,
                  source="QuantConnect Lean, Data Format: the start of the bar, in the market's data time zone, UTC at CME"),
     "parquet": dict(tz=None, stamp=None, adjusted=None, suffixes=(".parquet",), read=read_parquet, source=None),

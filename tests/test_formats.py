@@ -198,6 +198,14 @@ def test_dbn_bomb_is_not_unpacked(tmp_path):
     with pytest.raises(DataError, match="no bars shrink so far"): read_dbn(written(tmp_path, "x.dbn.zst", bomb))
 
 
+def test_a_file_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    import zstandard
+    monkeypatch.setattr(formats, "UNPACKED_LIMIT", 3000)
+    with pytest.raises(DataError, match="unpacks to more than 3,000 bytes; split it by month"): read_dbn(written(tmp_path, "x.dbn.zst", zstandard.compress(dbn_bytes(dbn_rows(60)))))
+    with pytest.raises(DataError, match="has 300 rows, more than 3,000 bytes; split it by year"): read_parquet(written(tmp_path, "x.parquet", parquet_bytes()))
+    with pytest.raises(DataError, match="claims .* bytes in all, more than 3,000"): read_lean(written(tmp_path, "x_trade.zip", zip_bytes()))
+
+
 # Sierra Chart: no real file at hand; written by the published layout
 
 def test_scid_by_the_published_layout(tmp_path):
@@ -262,6 +270,9 @@ def test_lean_bad_lines_are_named(tmp_path):
     assert [line for line, _ in raw.unreadable] == [3, 4, 5, 6] and raw.frame["line"].tolist() == [1, 2, 7]
     assert raw.unreadable[0][1] == f"has 3 of 6 columns ('79260000,1676,1677') in {MEMBER.replace('201312', '201403')}"
     assert np.isnan(raw.frame["high"].iloc[-1])
+    for odd, lines, wrong in ((EXAMPLE.replace("79200000", ""), [1], [2]), ("\n" + EXAMPLE, [1, 3], [])):
+        raw = read_lean(written(tmp_path, "x_trade.zip", zip_bytes({MEMBER: EXAMPLE + odd})))
+        assert raw.frame["line"].tolist() == lines and [line for line, _ in raw.unreadable] == wrong
 
 
 def refused(folder, data, words):

@@ -489,6 +489,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.runner.Clock.say': ('06_running/runner.html#clock.say', 'futures_nb/runner.py'),
                                    'futures_nb.runner.Clock.stage': ('06_running/runner.html#clock.stage', 'futures_nb/runner.py'),
                                    'futures_nb.runner._now': ('06_running/runner.html#_now', 'futures_nb/runner.py'),
+                                   'futures_nb.runner._own_bars': ('06_running/runner.html#_own_bars', 'futures_nb/runner.py'),
                                    'futures_nb.runner.bars_digest': ('06_running/runner.html#bars_digest', 'futures_nb/runner.py'),
                                    'futures_nb.runner.baseline_predictions': ( '06_running/runner.html#baseline_predictions',
                                                                                'futures_nb/runner.py'),

@@ -246,6 +246,7 @@ def test_round_trip_and_other_readers(bars, tmp_path):
     same(got, bars)
     assert [level.dtype for level in got.index.levels] == [level.dtype for level in bars.index.levels]
     for key in ("read", "real", "simulated"): assert got.attrs.get(key) == bars.attrs.get(key)
+    assert store._repr_html_().count("<tr") == 1 + len(store.contracts()) and f"{len(bars):,} rows" in repr(store)
     agree(by_polars(store.path), by_pandas(bars))
     agree(by_duckdb(store.path), by_pandas(bars))
     assert pl.scan_parquet(store.path / "bars", hive_partitioning=True).select(pl.len()).collect().item() == len(bars)   # the folder itself

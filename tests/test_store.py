@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import futures_nb as fnb
+import futures_nb.store as store_module
 from futures_nb.schema import DataError, make_index
 from store_writer import states
 
@@ -200,6 +201,18 @@ def test_a_reader_beside_a_writer_sees_whole_commits(writer, old_new, tmp_path):
     assert fnb.Store(path).verify().rows == len(new)
 
 
+def test_a_reader_begins_again_when_a_writer_has_moved_on(old_store, old_new, tmp_path, monkeypatch):
+    """A whole write happens after the reader took the manifest and before it opens the first part."""
+    path, new, opened = fresh(old_store, tmp_path), old_new[1], []
+    real = store_module._open
+    def late(*args):
+        opened.append(args)
+        if len(opened) == 1: fnb.Store(path).write(new, on_conflict="new")
+        return real(*args)
+    monkeypatch.setattr(store_module, "_open", late)
+    same(fnb.Store(path).read(), new)
+
+
 def test_two_processes_append_at_once(old_new, tmp_path):
     path, new = tmp_path / "store", old_new[1]
     program = ("import sys, futures_nb as fnb; from store_writer import states; new = states()[1]; k = int(sys.argv[2]);"
@@ -233,6 +246,7 @@ def test_round_trip_and_other_readers(bars, tmp_path):
     same(got, bars)
     assert [level.dtype for level in got.index.levels] == [level.dtype for level in bars.index.levels]
     for key in ("read", "real", "simulated"): assert got.attrs.get(key) == bars.attrs.get(key)
+    assert store._repr_html_().count("<tr") == 1 + len(store.contracts()) and f"{len(bars):,} rows" in repr(store)
     agree(by_polars(store.path), by_pandas(bars))
     agree(by_duckdb(store.path), by_pandas(bars))
     assert pl.scan_parquet(store.path / "bars", hive_partitioning=True).select(pl.len()).collect().item() == len(bars)   # the folder itself
@@ -270,7 +284,9 @@ def frames(draw):
     n = sum(map(len, times))
     index = make_index(np.repeat(np.array(names, object), [len(t) for t in times]), pd.to_datetime(np.concatenate(times), unit="us", utc=True))
     bits = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(0, 2**64, n, dtype=np.uint64)
-    kinds = {"f8": lambda: bits.view("f8"), "f4": lambda: bits.astype("u4").view("f4"), "i8": lambda: bits.view("i8"), "u1": lambda: bits.astype("u1"), "u8": lambda: bits,
+    special = np.array([2**63, 0x7FF8000000000001, 0xFFF8000000000ABC, 0x7FF0000000000000], np.uint64)   # -0.0, two NaN, infinity
+    some = np.where(bits % 3 == 0, special[bits % 4], bits)
+    kinds = {"f8": lambda: some.view("f8"), "f4": lambda: (some >> 32).astype("u4").view("f4"), "i8": lambda: bits.view("i8"), "u1": lambda: bits.astype("u1"), "u8": lambda: bits,
              "b1": lambda: bits % 3 == 0, "str": lambda: pd.array([None if b % 5 == 0 else f"é{b % 97}" for b in bits], dtype="str"),
              "date": lambda: pd.array((bits % 2**50).astype("M8[us]"), dtype="datetime64[us]"), "Int32": lambda: pd.array([None if b % 4 == 0 else int(b % 1000) for b in bits], dtype="Int32"),
              "zone": lambda: pd.DatetimeIndex((bits % 2**50).astype("M8[us]"), tz="UTC").tz_convert("America/Chicago").as_unit("ns")}
@@ -280,8 +296,8 @@ def frames(draw):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(frame=frames(), cuts=st.lists(st.integers(0, 2**20 - 1), max_size=3), data=st.data())
-def test_any_frame_in_any_pieces_comes_back(frame, cuts, data, tmp_path_factory):
-    store = fnb.Store(tmp_path_factory.mktemp("any") / "store")
+def test_any_frame_in_any_pieces_comes_back(frame, cuts, data, quick_path):
+    store = fnb.Store(Path(tempfile.mkdtemp(dir=quick_path)) / "store")
     for mask in cuts:   # some rows, perhaps none
         rows = (mask >> (np.arange(len(frame)) % 20)) % 2 == 1
         store.write(frame[rows])

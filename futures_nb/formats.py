@@ -473,6 +473,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, N
 def _why_not(info):
     """Why a member of a zip is not read; None if it may be."""
     name, kind = info.orig_filename, info.external_attr >> 16 & 0o170000
+    if not name: return "it has no name"
     if "\\" in name or name.startswith("/") or ":" in name or "\0" in name or ".." in name.split("/"): return "its path leaves the zip's folder"
     if kind == 0o120000: return "it is a link"
     if info.is_dir() or kind not in (0, 0o100000): return "it is not a plain file"

@@ -87,7 +87,7 @@ def dbn_files(data_dir): return sorted((data_dir / "mgc_databento").glob("*.dbn.
 
 def test_dbn_months_equal_the_parquet_row_for_row(data_dir, dbn_files):
     months = [read_dbn(path) for path in dbn_files]
-    assert len(months) == 6 and all(raw.unreadable == [] for raw in months)
+    assert len(months) == 6 and all(raw.unreadable == raw.notes == [] for raw in months)
     ours = pd.concat([raw.frame.assign(symbol=raw.frame["symbol"].astype("str")) for raw in months], ignore_index=True)
     theirs = pd.read_parquet(data_dir / "mgc_databento" / "mgc_1m_2020-12_2024-06.parquet")
     theirs = theirs[(theirs.index >= "2021-12-01") & (theirs.index < "2022-06-01")]
@@ -300,6 +300,11 @@ def test_zip_links_locks_and_nests_are_refused(tmp_path):
     refused(tmp_path, zip_bytes({"day.zip": zip_bytes()}), "it is packed again")
     refused(tmp_path, zip_bytes({MEMBER: zip_bytes()}), "it is packed again")
     refused(tmp_path, zip_bytes({"folder/": ""}), "it is not a plain file")
+    nameless = zip_bytes({"x": EXAMPLE}).replace(b"x", b"", 2)
+    nameless = nameless[:26] + bytes(2) + nameless[28:]
+    at = nameless.index(b"PK\1\2")
+    nameless = nameless[:at + 28] + bytes(2) + nameless[at + 30:-10] + struct.pack("<II", 46, at) + nameless[-2:]
+    refused(tmp_path, nameless, "it has no name")
     strange = io.BytesIO()
     with zipfile.ZipFile(strange, "w", zipfile.ZIP_LZMA) as archive: archive.writestr(MEMBER, EXAMPLE)
     refused(tmp_path, strange.getvalue(), "it is packed by method 14")

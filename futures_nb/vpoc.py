@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ONE', 'MAX_TICKS', 'MAX_BAR', 'MAX_VOLUME', 'DAY_END', 'to_fixed_point', 'ticks_to_price', 'find_tick',
            'check_choice', 'volume_profile', 'point_of_control', 'value_area', 'rank_area', 'grow_area',
-           'build_profile', 'profile_levels', 'session_profiles']
+           'build_profile', 'profile_levels', 'count_modes', 'profile_shape_values', 'session_profiles']
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-02
 from functools import partial
@@ -186,6 +186,50 @@ def profile_levels(lo, hi, units, start, stop, share, out):
         poc = np.argmax(profile)
         low, high = grow_area(profile, -1, 0, last - first, poc, share * total - 0.5)
         out[k, 0], out[k, 1], out[k, 2] = first + poc, first + low, first + high
+
+# %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-s1
+@numba.njit(cache=True)
+def count_modes(profile, mask, first, last):
+    """Humps of the levels `first` to `last` (level t stored at `t & mask`), smoothed by a tenth of their width, a quarter of the highest apart."""
+    half = (last - first + 1) // 20
+    need = 0
+    for turn in range(2):                      # first the highest sum, then the walk up and down
+        inside, n_modes, rising, low, high = 0, 0, True, 0, 0
+        for t in range(first, min(first + half, last + 1)): inside += profile[t & mask]
+        for t in range(first, last + 2):       # one level beyond, where there is nothing
+            if t + half <= last: inside += profile[(t + half) & mask]
+            if t - half - 1 >= first: inside -= profile[(t - half - 1) & mask]
+            now = inside if t <= last else 0
+            if turn == 0: need = max(need, (now + 3) // 4)
+            elif rising:
+                high = max(high, now)
+                if high - now >= need and high - low >= need: n_modes, rising, low = n_modes + 1, False, now
+            else:
+                low = min(low, now)
+                if now - low >= need: rising, high = True, now
+    return n_modes
+
+
+@numba.njit(cache=True)
+def profile_shape_values(profile, mask, first, last, peak, total, out):
+    """Volume at the level `peak` [1/ONE contracts], skew, entropy in [0, 1] and number of modes, into `out` (4,), float64.
+
+    The levels are `first` to `last`, level t stored at `t & mask`; `total` is their sum. Sums go from the lowest level up, so the bits
+    depend on the profile alone, not on how it came about.
+    """
+    mean, spread, lean, bits = 0.0, 0.0, 0.0, 0.0
+    for t in range(first, last + 1): mean += profile[t & mask] * float(t - peak)
+    mean /= total
+    for t in range(first, last + 1):
+        if profile[t & mask] == 0: continue
+        share, away = profile[t & mask] / total, t - peak - mean
+        spread += share * away * away
+        lean += share * away * away * away
+        bits -= share * np.log(share)
+    out[0] = profile[peak & mask]
+    out[1] = lean / (spread * np.sqrt(spread)) if spread > 0 else 0.0
+    out[2] = bits / np.log(last - first + 1.0) if last > first else 0.0
+    out[3] = count_modes(profile, mask, first, last)
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-33
 DAY_END = "23:59:59.999999"

@@ -18,7 +18,7 @@ _CHAPTERS = {
     "asof": "join_asof read_vix",
     "demo": "demo_bars",
     "vpoc": "point_of_control session_profiles value_area volume_profile",
-    "developing": "developing_profile",
+    "developing": "composite_profile developing_profile naked_poc poc_migration",
     "features": "FEATURES Feature make_features",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",

@@ -14,7 +14,7 @@ _CHAPTERS = {
     "synth": "synth_bars",
     "testing": "assert_causal assert_local",
     "bars": "read_bars",
-    "roll": "front_rows roll_schedule",
+    "roll": "continuous first_notice_date front_rows last_trade_date roll_schedule",
     "asof": "join_asof read_vix",
     "demo": "demo_bars",
     "vpoc": "point_of_control session_profiles value_area volume_profile",

@@ -79,7 +79,7 @@ def with_pandas(frame, begin, window, rows):
 
 
 def with_market_profile(frame, window, rows):
-    """It puts a bar's volume on its close, so its answers are another definition's."""
+    """It puts a bar's volume on its close: another definition, compared with ours of `allocation="close"`."""
     from market_profile import MarketProfile
     out = []
     for i in rows:
@@ -104,9 +104,11 @@ def one_size(bars, window, rounds):
     if importlib.util.find_spec("market_profile"): run["py-market-profile"] = partial(with_market_profile, titled, window)
     else: print("py-market-profile is not installed: left out")
     mine, agree, peers, times = fnb.developing_profile(bars, window=window).to_numpy(), {}, {}, {}
+    on_close = fnb.developing_profile(bars, window=window, allocation="close").to_numpy()
     for name, call in run.items():
         rows, n_windows = sample_of(bars, window, SAMPLE[name])
-        agree[name] = float((mine[rows] == call(rows)).all(axis=1).mean())
+        if name == "py-market-profile": agree["py-market-profile, POC of closes"] = float((on_close[rows, 0] == call(rows)[:, 0]).mean())
+        else: agree[name] = float((mine[rows] == call(rows)).all(axis=1).mean())
         peers[name], times[name] = partial(call, rows), n_windows / len(rows)
     assert agree["numpy loop"] == agree["pandas loop"] == 1.0, agree
     told = peers_in_turn({"ours": partial(fnb.developing_profile, bars, window=window)} | peers, rounds)

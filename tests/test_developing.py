@@ -13,7 +13,7 @@ import futures_nb as fnb
 from futures_nb.developing import developing_levels, naked_levels, put_bar, regrow_area
 from futures_nb.roll import continuous
 from futures_nb.testing import same_bits
-from futures_nb.vpoc import ALLOCATIONS, ONE, SHAPE_COLUMNS, grow_area, profile_shape_values, to_fixed_point
+from futures_nb.vpoc import ALLOCATIONS, MAX_VOLUME, ONE, SHAPE_COLUMNS, grow_area, profile_shape_values, to_fixed_point
 
 PRICES = ["poc", "value_area_low", "value_area_high"]
 TICK = 0.25
@@ -115,6 +115,15 @@ def test_an_absurd_bar_leaves_no_trace(seed, row, window, spoilt):
     before, after = (fnb.developing_profile(b, window=window, shape=True) for b in (bars, absurd))
     keep = np.r_[:row, row + window:80]
     assert same_bits(before.iloc[keep], after.iloc[keep]).all()
+
+
+def test_a_window_of_more_contracts_than_integers_hold_has_no_profile():
+    n, most = 2100, 2**31 - 1                                     # 2,049 such bars are more than MAX_VOLUME contracts
+    bars = random_bars(np.random.default_rng(0), minutes(n)).assign(volume=float(most))
+    bars.iloc[:10, bars.columns.get_loc("volume")] = 1.0
+    got = fnb.developing_profile(bars, window=2055)
+    n_large = np.minimum(np.arange(n) + 1, 2055) - np.maximum(10 - np.maximum(np.arange(n) - 2054, 0), 0)
+    assert ((n_large * most >= MAX_VOLUME) == got.poc.isna()).iloc[2054:].all() and got.poc.notna().any()
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,6 +17,7 @@ from mkdocs.config import load_config
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.serve import proc_nbs
+from results import results_page
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, NBS = ROOT / "docs", ROOT / "nbs"
@@ -46,6 +47,8 @@ def write_pages(processed, pages):
     if not (pages / "index.md").exists():
         (pages / "index.md").write_text("# futures_nb\n", encoding="utf-8")
         nav.insert(0, {"futures_nb": "index.md"})
+    (pages / "results.md").write_text(results_page(), encoding="utf-8")
+    nav.append({"Results": [{"Benchmarks": "results.md"}]})
     shutil.copytree(DOCS / "assets", pages / "assets", ignore=shutil.ignore_patterns("README.md"))
     return nav
 

@@ -16,6 +16,7 @@ _CHAPTERS = {
     "bars": "read_bars",
     "roll": "continuous first_notice_date front_rows last_trade_date roll_schedule",
     "asof": "join_asof read_vix",
+    "store": "Store",
     "demo": "demo_bars",
     "vpoc": "point_of_control session_profiles value_area volume_profile",
     "developing": "composite_profile developing_profile naked_poc poc_migration",

@@ -29,9 +29,9 @@ def _add(commands, name, what, example):
 
 
 def _reading(p):
-    p.add_argument("--data", metavar="PATH", help="bars: a file, a folder or a pattern (default: the embedded demo market)")
+    p.add_argument("--data", metavar="PATH", help="bars: a file, a folder, a pattern or a store (default: the embedded demo market)")
     p.add_argument("--vix", metavar="PATH", help="daily VIX, a CSV file")
-    p.add_argument("--source", help="reader preset: auto, ninjatrader, csv, parquet")
+    p.add_argument("--source", help="reader preset, such as ninjatrader, tradingview, databento or csv (default: auto)")
     p.add_argument("--contract", help="contract's name, such as ESH25, where the file does not tell it")
     p.add_argument("--tz", help="time zone of naive times, such as America/New_York")
     p.add_argument("--stamp", choices=["start", "end"], help="what a bar's time means")
@@ -50,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
     q.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
     q.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
     q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
-    q = _add(commands, "ingest", "Read bars, say what is odd about them, and write Parquet", "futures_nb ingest --data 'ES 03-25.Last.txt' --out es.parquet")
+    q = _add(commands, "ingest", "Read bars, say what is odd about them, and keep them in a store", "futures_nb ingest --data 'ES 03-25.Last.txt' --out bars")
     _reading(q)
-    q.add_argument("--out", metavar="PARQUET", required=True)
+    q.add_argument("--out", metavar="DIR", required=True, help="the store's folder, made or added to; or one file, NAME.parquet")
     q = _add(commands, "features", "Compute the catalogue's features and write Parquet", "futures_nb features --data 'ES 03-25.Last.txt' --out features.parquet")
     _reading(q)
     q.add_argument("--out", metavar="PARQUET", required=True)
@@ -92,10 +92,16 @@ def _run(args):
 def _ingest(args):
     from futures_nb.runner import load_market, write_frame
     from futures_nb.bars import mark_bars
+    from futures_nb.store import Store
     _check_folder(args.out)
     bars, _, facts = load_market(config_from_args(args))
-    write_frame(args.out, mark_bars(bars))
-    print(f"{facts['real']}\nwritten: {args.out} ({len(bars):,} rows)")
+    if Path(args.out).suffix == ".parquet":
+        write_frame(args.out, mark_bars(bars))
+        done = f"written: {args.out} ({len(bars):,} rows)"
+    else:
+        wrote, store = Store(args.out).write(bars), Store(args.out)
+        done = f"{wrote}\n{store}"
+    print(f"{facts['real']}\n{done}")
 
 
 def _features(args):

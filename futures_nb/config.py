@@ -23,9 +23,9 @@ from .schema import DataError, nearest_name
 @dataclass(frozen=True)
 class DataConfig:
     """`[data]`: which bars, and how their clock is to be read."""
-    path: str = ""          # A file, a folder or a pattern; empty: the embedded demo market
+    path: str = ""          # A file, a folder, a pattern or a store; empty: the embedded demo market
     vix: str = ""           # A daily VIX file; empty: the one inside `arch` for the demo, none for your own bars
-    source: str = "auto"    # Reader preset: auto, ninjatrader, csv, parquet
+    source: str = "auto"    # Reader preset: auto, or one that read_bars names
     contract: str = ""      # Name such as ESH25, where neither file name nor symbol column gives it
     tz: str = ""            # Time zone of naive times
     stamp: str = ""         # What a bar's time means: start or end

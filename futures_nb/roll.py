@@ -269,7 +269,8 @@ def _checked(bars, rule, days_before, expiry):
         raise DataError(f'roll_schedule: rule is {rule!r}{nearest_name(rule, RULES)}; use "volume", "open_interest" or "calendar"')
     if rule != "calendar" and (days_before is not None or expiry is not None):
         raise DataError(f'roll_schedule: days_before and expiry belong to rule="calendar", and rule is {rule!r}')
-    if days_before is not None and days_before < 0: raise DataError(f"roll_schedule: days_before is {days_before}; pass 0 or more business days")
+    if days_before is not None and not (days_before >= 0 and days_before == int(days_before)):
+        raise DataError(f"roll_schedule: days_before is {days_before}; pass 0 or a whole number of business days")
     return _instrument_of(bars, "roll_schedule")
 
 # %% ../nbs/01_data/05_roll.ipynb #04-roll-22

@@ -34,8 +34,9 @@ from .report import make_report
 from .roll import front_rows
 from .schema import DataError, check_schema, parse_contract
 from .scores import skill
-from .sessions import session_table, to_sessions
+from .sessions import off_session, session_table, to_sessions
 from .splits import WalkForward
+from .store import MANIFEST, Store
 from .targets import label_uniqueness, make_target
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-05
@@ -128,16 +129,29 @@ def load_market(config: RunConfig) -> tuple[pd.DataFrame, pd.DataFrame | None, d
         vix = read_vix(d.vix or None)
         real = f"{bars.attrs['real'].rstrip('.')}; the daily VIX of those days, from {vix.attrs['vix']['source']}."
         return bars, vix, {"source": "demo", "real": real, "simulated": bars.attrs["simulated"], "quality": vix_sentences(vix)}
-    bars = read_bars(d.path, source=d.source, contract=d.contract or None, tz=d.tz or None, stamp=d.stamp or None,
-                     on_bad=d.on_bad, off_session=d.off_session)
+    bars = _own_bars(d)
+    read = bars.attrs.get("read") or {"files": [{"path": d.path}], "sentences": [f"{d.path}: {len(bars):,} bars; nothing says which files they were read from"]}
     vix = read_vix(d.vix) if d.vix else None
-    names = ", ".join(f["path"] for f in bars.attrs["read"]["files"])
+    names = ", ".join(dict.fromkeys(f["path"] for f in read["files"]))
     with_vix = f"; daily VIX from {Path(d.vix).name}" if d.vix else "; no VIX was given, so its features are left out"
-    real = f"All of it: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))} read from {names}{with_vix}."
-    quality = bars.attrs["read"]["sentences"] + holiday_sentences(bars) + vix_sentences(vix)
-    return bars, vix, {"source": d.path, "real": real, "simulated": "Nothing.", "read": bars.attrs["read"], "quality": quality}
+    real = bars.attrs.get("real") or f"All of it: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))} read from {names}{with_vix}."
+    quality = read["sentences"] + holiday_sentences(bars) + vix_sentences(vix)
+    return bars, vix, {"source": d.path, "real": real, "simulated": bars.attrs.get("simulated", "Nothing."), "read": read, "quality": quality}
 
 
+def _own_bars(d):
+    """Bars of files, or of a store that `ingest` wrote, with what was said of them then."""
+    if not (Path(d.path) / MANIFEST).is_file():
+        return read_bars(d.path, source=d.source, contract=d.contract or None, tz=d.tz or None, stamp=d.stamp or None,
+                         on_bad=d.on_bad, off_session=d.off_session)
+    for name, usual in (("source", "auto"), ("tz", ""), ("stamp", ""), ("on_bad", "raise")):
+        if getattr(d, name) != usual: raise DataError(f"data: {d.path} is a store, whose bars have been read already; leave out {name}")
+    bars = Store(d.path).read(contracts=d.contract or None)
+    if d.off_session == "drop": bars = bars[~off_session(bars)]
+    print(f"store {d.path}: {len(bars):,} bars of {bars.index.unique('contract').size} contracts")
+    return bars
+
+# %% ../nbs/06_running/03_runner.ipynb #03-runner-12b
 def holiday_sentences(bars: pd.DataFrame) -> list[str]:
     """How many trade dates are holiday sessions, which the exchange clears with the next business day and this book does not merge."""
     dates = to_sessions(bars[["close"]])["trade_date"]

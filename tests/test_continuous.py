@@ -53,7 +53,7 @@ def check_laws(bars, schedule, seed):
         adjusted = inst.to_ticks(series["close"])
         for position in (np.ones(len(series), np.int64), rng.integers(-5, 6, len(series))):
             assert money(series, position, inst) == int(position[:-1] @ np.diff(adjusted))
-        assert not inst.off_tick(series["close"]).any()
+        np.testing.assert_array_equal(series["close"], inst.to_price(adjusted))   # the float nearest to the quote, no dust
         step = inst.to_ticks(series["adjustment"])
         for c in PRICES: np.testing.assert_array_equal(inst.to_ticks(series[c]) - inst.to_ticks(series[f"raw_{c}"]), step)
         ratio = continuous(bars, schedule, anchor=anchor)
@@ -169,6 +169,14 @@ def test_attrs_survive_joining_and_storing(tmp_path):
     assert back.attrs["continuous"]["rolls"] == series.attrs["continuous"]["rolls"]
     pd.testing.assert_frame_equal(back, series)
     assert fnb.front_rows(series).all()                                     # a series under its root is its own front
+
+
+def test_one_contract_and_a_series_of_a_vendor_are_left_alone():
+    bars = fnb.synth_bars(n_contracts=1, n_days=4, overlap=0, minutes=60)
+    for made in (bars, bars.rename(index={bars.index[0][0]: "ES"}, level="contract")):
+        series = continuous(made)
+        assert set(series["front"]) == {made.index[0][0]} and series.attrs["continuous"]["rolls"] == [] and (series["adjustment"] == 1).all()
+        pd.testing.assert_frame_equal(series[list(bars.columns)].droplevel("contract"), made.droplevel("contract"))
 
 
 def test_bad_requests_say_what_to_do(gold):

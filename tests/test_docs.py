@@ -167,3 +167,18 @@ def test_every_file_a_page_loads_is_there(site):
         source = path.read_text(encoding="utf-8")
         for target in re.findall(r'<(?:script|img|link)\b[^>]*(?:src|href)="([^"#]+)"', source):
             if not target.startswith("data:"): assert (path.parent / target.split("?")[0]).exists(), f"{path.name}: {target}"
+
+
+def test_results_are_drawn_from_their_files(tmp_path):
+    sys.path.insert(0, str(ROOT / "docs"))
+    try: from results import results_page
+    finally: sys.path.remove(str(ROOT / "docs"))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "race.py").write_text('"""A race: ours beside a peer.\n\n    python benchmarks/race.py   # writes\n"""\n')
+    told = {"machine": "a box", "threads": "1", "date": "2026-01-01", "commit": "abc", "versions": {"numpy": "2"},
+            "rows": [{"rows": 10_000, "median_s": {"ours": 0.01234, "peer": 2.0}, "ratio_to_ours": {"peer": 162.1}, "first_call_s": {"ours": 9}}, {"rows": 5, "peak_mb": 7}]}
+    (tmp_path / "results" / "race.json").write_text(json.dumps(told))
+    page = results_page(tmp_path)
+    assert "## A race: ours beside a peer\n" in page and "```sh\npython benchmarks/race.py\n```" in page
+    assert "| rows | ours [s] | peer [s] | peer / ours | peak mb |" in page and "| 10,000 | 0.0123 | 2 | 162 |  |" in page and "| 5 |  |  |  | 7 |" in page
+    assert "a box, threads: 1, numpy 2, commit abc, 2026-01-01." in page and "9" not in page.split("|")[-1]

@@ -5,7 +5,7 @@ import pytest
 
 from futures_nb.roll import daily_volume, first_notice_date, front_rows, last_trade_date, roll_schedule
 from futures_nb.schema import instrument, make_index, parse_contract, sort_by_expiry
-from futures_nb.sessions import to_sessions, trade_dates
+from futures_nb.sessions import session_table, to_sessions, trade_dates
 from futures_nb.testing import cut_future, replace_future
 
 MONTHS = "FGHJKMNQUVXZ"
@@ -143,8 +143,9 @@ def test_calendar_roll_of_gold_is_near_the_one_by_volume(gold, schedule):
     by_date = roll_schedule(gold, rule="calendar")
     both = schedule[1:].merge(by_date[1:], on="contract", suffixes=("", "_calendar"))
     assert list(both["contract"]) == list(by_date["contract"][1:]) and len(both) >= 18
-    days = (both["first"] - both["first_calendar"]) / pd.Timedelta("1D")
-    assert (days >= -0.1).all() and (days <= 3.1).all()        # the same session, or up to a weekend earlier
+    opens = pd.DatetimeIndex(session_table("MGC", "2020-12-01", "2024-07-31")["open"])
+    apart = opens.searchsorted(both["first"]) - opens.searchsorted(both["first_calendar"])
+    assert set(apart) == {0, 1}                                 # the same session, or the one before
     notice = pd.Series([first_notice_date(name) for name in by_date["contract"][:-1]])
     left = pd.Series(trade_dates(pd.DatetimeIndex(by_date["last"][:-1]), calendar="MGC"))
     assert (left < notice).all()                                # nobody is delivered to
@@ -165,3 +166,27 @@ def test_sums_by_session_are_those_of_a_group(gold):
     day = pd.Index(trade_dates(part.index.get_level_values("ts"), calendar="MGC"), name="trade_date")
     want = part["volume"].groupby([day, part.index.get_level_values("contract")]).sum().unstack(fill_value=0.0)
     pd.testing.assert_frame_equal(daily_volume(part), want, check_names=False, check_column_type=False)
+
+
+def test_open_interest_by_a_loop(gold):
+    """Numbers on a tenth of the rows; the last of each date counts, and the walk never goes back."""
+    part = gold.loc[["MGCG22", "MGCJ22", "MGCM22", "MGCQ22"]]
+    part = part[part.index.get_level_values("ts") > pd.Timestamp("2021-12-01", tz="UTC")]
+    rng, ts = np.random.default_rng(4), part.index.get_level_values("ts")
+    contract, day = part.index.get_level_values("contract"), trade_dates(ts, calendar="MGC")
+    volume = daily_volume(part).rolling(5, min_periods=1).mean()
+    stock = pd.Series(volume.stack()).reindex(pd.MultiIndex.from_arrays([day, contract])).to_numpy() * rng.uniform(0.9, 1.1, len(part))
+    part = part.assign(open_interest=np.where(rng.random(len(part)) < 0.1, np.floor(stock), np.nan))
+    daily = part["open_interest"].groupby([pd.Index(day), contract]).last().unstack().reindex(columns=volume.columns)
+    names, front, absent, found = list(daily.columns), None, 0, []
+    for date, row in daily.iterrows():
+        if front is None: front = next((c for c in names if row[c] > 0), names[0])
+        absent = absent + 1 if np.isnan(row[front]) else 0
+        later = row[names[names.index(front) + 1:]].dropna()
+        if not len(later) or not later.max() > np.nan_to_num(row[front]): continue
+        if 0 < absent < 3 and date <= last_trade_date(front): continue
+        front, absent = later.idxmax(), 0
+        found.append((date, front))
+    got = roll_schedule(part, rule="open_interest")
+    assert [name for _, name in found] == ["MGCJ22", "MGCM22", "MGCQ22"]
+    assert list(zip(trade_dates(pd.DatetimeIndex(got["decided"][1:]), calendar="MGC"), got["contract"][1:])) == found

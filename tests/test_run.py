@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 import futures_nb as fnb
+from futures_nb.config import DataConfig, RunConfig
+from futures_nb.runner import load_market
 
 FUTURES_NB = [str(Path(sys.executable).with_name("futures_nb"))]
 SMALL = ["--set", "data.start=2016-01-04", "--set", "data.end=2016-12-30", "--set", "split.n_folds=2", "--set", "train.epochs=6"]
@@ -146,6 +148,26 @@ def test_bad_bars_get_one_clear_line(real_head, tmp_path, name):
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert path.name in done.stderr and told in done.stderr, done.stderr
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_a_store_gives_the_run_the_same_bars(real_head, tmp_path):
+    """Ingested twice, the store holds the bars once, and a run on it sees what a run on the file sees."""
+    path, store = damaged(real_head, "whole", lambda lines: lines), tmp_path / "bars"
+    for told in ("1 part written", "nothing written"):
+        done = command("ingest", "--data", path, "--out", store)
+        assert done.returncode == 0 and told in done.stdout, done.stdout + done.stderr
+    of_file, of_store = (load_market(RunConfig(data=DataConfig(path=str(p)))) for p in (path, store))
+    pd.testing.assert_frame_equal(of_file[0], of_store[0], check_exact=True, check_flags=False)
+    assert of_file[2]["quality"] == of_store[2]["quality"] and of_file[2]["real"] == of_store[2]["real"]
+    done = command("run", "--data", store, "--tz", "UTC", "--out", tmp_path / "run")
+    assert done.returncode == 2 and "is a store" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_store_of_the_demo_market_says_that_its_minutes_are_simulated(tmp_path):
+    done = command("ingest", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    facts = load_market(RunConfig(data=DataConfig(path=str(tmp_path / "demo"))))[2]
+    assert "imulated" in facts["simulated"] or "minute" in facts["simulated"], facts["simulated"]
 
 
 def test_the_intact_file_beside_them_still_runs(real_head, tmp_path):

@@ -19,6 +19,7 @@ _CHAPTERS = {
     "demo": "demo_bars",
     "vpoc": "point_of_control session_profiles value_area volume_profile",
     "developing": "developing_profile",
+    "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "features": "FEATURES Feature make_features",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",

@@ -204,7 +204,7 @@ def rank_levels(profile, target):
     for t in range(len(profile)):
         if profile[t] > least: low, high, inside = min(low, t), t, inside + profile[t]
     for t in range(len(profile)):              # of equal levels the lower first
-        if inside >= target: break
+        if inside >= target and high >= 0: break
         if profile[t] == least: low, high, inside = min(low, t), max(high, t), inside + least
     return low, high
 

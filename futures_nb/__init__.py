@@ -20,6 +20,7 @@ _CHAPTERS = {
     "demo": "demo_bars",
     "vpoc": "point_of_control session_profiles value_area volume_profile",
     "developing": "composite_profile developing_profile naked_poc poc_migration",
+    "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "features": "FEATURES Feature make_features",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",

@@ -175,6 +175,19 @@ def test_untouched_levels(seed, n_levels, keep):
         assert out[i].tolist() == [min((x for x in left if x > hi[at]), default=none), max((x for x in left if x < lo[at]), default=none), len(left)]
 
 
+def test_untouched_at_each_bar_and_by_session(es_file):
+    """A session's point of control that is touched late is among the untouched ones of every bar until then."""
+    bars = fnb.read_bars(es_file)
+    by_session, per_bar = fnb.untouched_pocs(bars, fnb.session_profiles(bars)), fnb.naked_poc(bars, fnb.session_profiles(bars))
+    ts = bars.index.get_level_values("ts")
+    after = by_session["touched_at"].isna().to_numpy()
+    for i in np.random.default_rng(0).choice(np.flatnonzero(per_bar["n_naked"].notna()), 60, replace=False):
+        left = by_session[np.asarray(by_session["ts"] <= ts[i]) & (after | np.asarray(by_session["touched_at"] > ts[i]))]["poc"]
+        assert per_bar["n_naked"].iloc[i] == len(left)
+        assert per_bar["naked_above"].iloc[i] == left[left > bars["high"].iloc[i]].min() or left[left > bars["high"].iloc[i]].empty
+        assert per_bar["naked_below"].iloc[i] == left[left < bars["low"].iloc[i]].max() or left[left < bars["low"].iloc[i]].empty
+
+
 def test_composites_pass_over_nothing():
     """A session without volume counts as one; one with a bar no market made spoils the composites it is in and no other."""
     days = fnb.session_table("ES", "2024-03-01", "2024-06-01")["open"].iloc[:30]

@@ -193,6 +193,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                        'futures_nb.developing._plain': ('02_features/developing.html#_plain', 'futures_nb/developing.py'),
                                        'futures_nb.developing._priced': ('02_features/developing.html#_priced', 'futures_nb/developing.py'),
                                        'futures_nb.developing._series': ('02_features/developing.html#_series', 'futures_nb/developing.py'),
+                                       'futures_nb.developing._whole_number': ( '02_features/developing.html#_whole_number',
+                                                                                'futures_nb/developing.py'),
                                        'futures_nb.developing.composite_profile': ( '02_features/developing.html#composite_profile',
                                                                                     'futures_nb/developing.py'),
                                        'futures_nb.developing.develop_stretch': ( '02_features/developing.html#develop_stretch',

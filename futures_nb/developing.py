@@ -200,6 +200,11 @@ def _plain(bars, columns, where):
     return plain[list(columns)]
 
 
+def _whole_number(name, value, where, what):
+    """Raises `DataError` unless `value` is a whole number of 1 or more, or None."""
+    if value is not None and (not isinstance(value, int | np.integer) or value < 1): raise DataError(f"{where}: {name} is {value}{what}")
+
+
 def _needed(schedule, allocation="uniform"):
     """The columns of bars that are read."""
     return ["low", "high", "volume"] + ["close"] * (schedule is not None or allocation == "close")
@@ -209,7 +214,7 @@ def _priced(levels, shapes, shift, tick):
     """Prices (n, 3) of levels [ticks] less `shift` [ticks], and the shape behind them; NaN where there is no profile."""
     none = levels[:, 3] <= 0
     values = ticks_to_price(levels[:, :3] - shift[:, None], tick)
-    if len(shapes): values = np.column_stack([values, shapes[:, 0] / ONE, shapes[:, 0] / np.maximum(levels[:, 3], 1), shapes[:, 1:]])
+    if shapes is not None: values = np.column_stack([values, shapes[:, 0] / ONE, shapes[:, 0] / np.maximum(levels[:, 3], 1), shapes[:, 1:]])
     values[none] = np.nan
     return values
 
@@ -232,7 +237,7 @@ def developing_profile(
     """
     plain = _plain(bars, _needed(schedule, allocation), "developing_profile")
     check_choice(share, "grow", "developing_profile", allocation=allocation)
-    if window is not None and window < 1: raise DataError(f"developing_profile: window is {window} bars; pass 1 or more, or None for the session so far")
+    _whole_number("window", window, "developing_profile", " bars; pass 1 or more, or None for the session so far")
     closed = off_session(plain.index) if window is None else np.zeros(len(plain), bool)
     date = None if window is not None else to_sessions(plain[["low"]])["trade_date"].to_numpy()
     values = np.full((len(plain), 3 + len(SHAPE_COLUMNS) * shape), np.nan)
@@ -251,7 +256,7 @@ def developing_profile(
 def _develop(bars, tick, shift, first, share, allocation, shape, wanted=None):
     """Levels (n, 4) and shapes of the rows of one series whose prices are moved by `shift` [ticks]; `first` are positions in it."""
     lo, hi, units = to_fixed_point(bars, tick, allocation)
-    levels, shapes = np.empty((len(bars), 4), np.int64), np.zeros((len(bars) if shape else 0, 4))
+    levels, shapes = np.empty((len(bars), 4), np.int64), np.zeros((len(bars), 4)) if shape else None
     developing_levels(lo + shift, hi + shift, units, first, share, levels, triangular=allocation == "triangular", wanted=wanted, shapes=shapes)
     return levels, shapes
 
@@ -280,8 +285,9 @@ def roll_shifts(
     Raises `DataError` where two contracts have no moment up to the roll at which both have a close.
     """
     runs = {name: (a, b) for name, a, b in contract_runs(check_schema(bars, ["close"], "roll_shifts").index)}
+    front_rows(bars, schedule)                 # refuses what is no schedule of these bars
     names = [name for name in schedule["contract"] if name in runs]
-    if not names: raise DataError(f"roll_shifts: the schedule knows {' '.join(schedule['contract'])} and the bars are {' '.join(runs)}; make one with roll_schedule(bars)")
+    if not names: return {}
     row = schedule.set_index("contract")
     missing = [name for name in row.index[row.index.get_loc(names[0]):row.index.get_loc(names[-1])] if name not in runs]
     if missing: raise DataError(f"roll_shifts: the schedule rolls over {missing[0]}, of which there are no bars; add them or make a schedule with roll_schedule(bars)")
@@ -316,7 +322,7 @@ def composite_profile(
     """
     plain = _plain(bars, _needed(schedule, allocation), "composite_profile")
     check_choice(share, "grow", "composite_profile", allocation=allocation)
-    if n_sessions < 1: raise DataError(f"composite_profile: n_sessions is {n_sessions}; pass 1 or more, e.g. 5 or 20")
+    _whole_number("n_sessions", n_sessions, "composite_profile", "; pass 1 or more, e.g. 5 or 20")
     if session not in (None, "rth"): raise DataError(f'composite_profile: session is {session!r}; pass "rth" or None')
     dated, closed = to_sessions(plain[["low"]]), off_session(plain.index)
     inside, date = ~closed & (dated["is_rth"].to_numpy() if session else True), dated["trade_date"].to_numpy()
@@ -348,7 +354,7 @@ def _composites(bars, rows, shift, tick, date, n_sessions, session, share, alloc
     at = last[np.array([k for _, k, _, _ in key], np.int64)]
     index = pd.MultiIndex.from_arrays([pd.Index([name for name, _, _, _ in key], dtype="str"), pd.DatetimeIndex(date[rows[at]]).as_unit("us")],
                                       names=["contract", "trade_date"])
-    values = _priced(levels[at], shapes[at] if shape else shapes, np.array([s for _, _, _, s in key], np.int64), tick)
+    values = _priced(levels[at], shapes[at] if shape else None, np.array([s for _, _, _, s in key], np.int64), tick)
     out = pd.DataFrame(values, index, ["poc", "value_area_low", "value_area_high", *SHAPE_COLUMNS * shape])
     out.insert(3, "volume", np.where(levels[at, 3] >= 0, levels[at, 3] / ONE, np.nan))
     return out.assign(ts=pd.DatetimeIndex([t for _, _, t, _ in key], tz="UTC").as_unit("us"))
@@ -421,7 +427,10 @@ def naked_poc(
     plain = _plain(bars, _needed(schedule), "naked_poc")
     missing = [c for c in ("poc", "ts") if c not in profiles.columns] or [n for n in ("contract",) if n not in profiles.index.names]
     if missing: raise DataError(f"naked_poc: profiles have no {missing[0]!r}; make them with session_profiles(bars)")
-    if n_sessions is not None and n_sessions < 1: raise DataError(f"naked_poc: n_sessions is {n_sessions}; pass 1 or more, or None for all")
+    _whole_number("n_sessions", n_sessions, "naked_poc", "; pass 1 or more, or None for all")
+    theirs = set(profiles.index.get_level_values("contract"))
+    if len(plain) and not theirs & {name for name, _, _ in contract_runs(plain.index)}: raise DataError(f"naked_poc: profiles are of {' '.join(sorted(theirs)) or 'no contract'}, "
+                                                                                                     "of which bars has none; make them with session_profiles(bars)")
     ts, closed = pd.DatetimeIndex(plain.index.get_level_values("ts")).as_unit("us").asi8, off_session(plain.index)
     values, series = np.full((len(plain), 3), np.nan), _series(plain, tick, schedule, "naked_poc")
     known = _known_pocs(plain, profiles, schedule, tick)

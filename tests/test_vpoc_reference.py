@@ -63,37 +63,94 @@ def test_volume_is_conserved_on_real_sessions(es_bars):
 
 
 def test_moves_of_the_point_of_control(es_bars, data_dir):
-    """Runs of at least three moves in one direction: six of six (start, end, direction, count, both prices)."""
-    poc = fnb.session_profiles(es_bars, tz="UTC", start="09:30", end="15:59", method="rank").droplevel("contract")["poc"]
-    move = np.sign(poc.diff()).fillna(0)
-    run = (move != move.shift()).cumsum()
-    rows = []
-    for _, part in move.groupby(run):
-        if len(part) < 3 or part.iloc[0] == 0:
-            continue
-        first = poc.index[poc.index.get_loc(part.index[0]) - 1]
-        rows.append((first, part.index[-1], "up" if part.iloc[0] > 0 else "down", len(part), poc[first], poc[part.index[-1]]))
+    """Runs of at least three moves in one direction: six of six (start, end, direction, count, both prices, change)."""
+    profiles = fnb.session_profiles(es_bars, tz="UTC", start="09:30", end="15:59", method="rank")
     expected = pd.read_csv(data_dir / "es_vpoc_reference" / "ES 03-25_RTH_vpoc_trends.csv", parse_dates=["start_date", "end_date"])
-    assert len(rows) == len(expected) == 6
-    for row, want in zip(rows, expected.itertuples()):
-        assert row[0] == want.start_date and row[1] == want.end_date and row[2] in want.direction.lower()
-        assert row[3] == want.consecutive_count and row[4] == want.vpoc_start and row[5] == want.vpoc_end
+    expected = expected.rename(columns=lambda name: name.replace("vpoc", "poc"))
+    runs = fnb.poc_runs(profiles)
+    assert len(runs) == 6 and list(runs.index) == ["ESH25"] * 6
+    pd.testing.assert_frame_equal(runs.reset_index(drop=True), expected, check_dtype=False, check_exact=True)
+    assert len(fnb.poc_runs(profiles, min_moves=2)) > 6 > len(fnb.poc_runs(fnb.session_profiles(es_bars, session="rth")))
 
 
-def test_py_market_profile(data_dir):
-    """Its profile is another one: all of a bar's volume on its close, rounded up to rows of 0.05.
+@pytest.fixture(scope="module")
+def google(data_dir):
+    return pd.read_csv(data_dir / "reference" / "google.csv").rename(columns=str.lower)
 
-    On that profile our point of control and grown value area are its published ones (of equal levels it takes the middle one,
-    we the lowest; there are none here). Initial balance, open range and balanced target have no counterpart here.
+
+def _closes_rounded_up(google):
+    rows = -(-(google["close"] * 100).round().astype(int) // 5)    # in cents, so that the cut is exact
+    return fnb.volume_profile(pd.DataFrame(dict(price=rows * 0.05, volume=google["volume"])), tick=0.05)
+
+
+@pytest.mark.parametrize("definition, poc, area, ends", [
+    (lambda g: _closes_rounded_up(g)[lambda p: p > 0], 944.50, (944.20, 958.95), (927.75, 959.30)),     # the published numbers
+    (lambda g: _closes_rounded_up(g), 944.50, (944.50, 959.10), (927.75, 959.30)),
+    (lambda g: fnb.volume_profile(g, 0.05, allocation="close"), 959.10, (945.55, 959.25), (927.75, 959.25)),
+    (lambda g: fnb.volume_profile(g, 0.05), 952.00, (946.15, 960.00), (927.75, 962.55)),
+])
+def test_py_market_profile(google, definition, poc, area, ends):
+    """Its profile: volume on the close, rounded up to rows of 0.05, and rows without volume do not exist. What each other choice gives.
+
+    Of equal levels it takes the middle one, we the lowest; the published profile has no equal ones at the top.
     """
-    bars = pd.read_csv(data_dir / "reference" / "google.csv")
-    row = -(-(bars["Close"] * 100).round().astype(int) // 5)       # rounded up, in cents, so that the cut is exact
-    closes = bars.groupby(row)["Volume"].sum()
-    closes.index = closes.index * 0.05
-    assert fnb.point_of_control(closes) == pytest.approx(944.50, abs=1e-9)
-    assert fnb.value_area(closes, method="grow") == pytest.approx((944.20, 958.95), abs=1e-9)
-    assert (closes.index[0], closes.index[-1]) == pytest.approx((927.75, 959.30), abs=1e-9)
-    assert fnb.value_area(closes, method="rank") != pytest.approx((944.20, 958.95), abs=1e-9)
-    spread = fnb.volume_profile(bars.rename(columns=str.lower), tick=0.05)
-    assert spread.sum() == pytest.approx(bars["Volume"].sum(), abs=0)
-    assert spread.index[0] <= bars["Low"].min() + 0.025 and spread.index[-1] >= bars["High"].max() - 0.025
+    profile = definition(google)
+    assert fnb.point_of_control(profile) == pytest.approx(poc, abs=1e-9)
+    assert fnb.value_area(profile) == pytest.approx(area, abs=1e-9)
+    assert (profile.index[0], profile.index[-1]) == pytest.approx(ends, abs=1e-9)
+    assert profile.sum() == google["volume"].sum()
+
+
+def test_the_rest_of_py_market_profile(google):
+    """Initial balance, open range and balanced target need no functions of ours: the range of the first hour, of the first ten minutes, and the point
+    of control mirrored by its longer tail. (First hour, both ends included: three half-hour bars.)"""
+    profile = _closes_rounded_up(google)[lambda p: p > 0]
+    time = pd.to_datetime(google["timestamp"])
+    for minutes, low, high in ((60, 927.74, 935.53), (10, 927.74, 927.74)):
+        first = google[time <= time[0] + pd.Timedelta(minutes, "min")]
+        assert (first["low"].min(), first["high"].max()) == pytest.approx((low, high), abs=1e-9)
+    poc, above, below = fnb.point_of_control(profile), profile.index[-1] - 944.50, 944.50 - profile.index[0]
+    assert (poc - above if above >= below else poc + below) == pytest.approx(961.25, abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def trades(data_dir):
+    """11,101 trades of ES; identical rows are separate fills and stay."""
+    table = pd.read_csv(data_dir / "es_ticks" / "imbalance_sample_data.csv").set_axis(["ts", "price", "volume"], axis=1)
+    return table.set_index(pd.to_datetime(table.pop("ts"), format="%Y/%m/%d %H:%M:%S.%f", utc=True))
+
+
+def _bars_of(trades, length):
+    group = trades.resample(length)
+    return pd.DataFrame(dict(low=group["price"].min(), high=group["price"].max(), close=group["price"].last(), volume=group["volume"].sum())).dropna()
+
+
+def test_profile_of_trades_is_exact(trades):
+    profile = fnb.volume_profile(trades)
+    by_price = trades.groupby("price")["volume"].sum()
+    assert len(trades) == 11_101 and profile.sum() == trades["volume"].sum() == 41_809 and len(profile) == 29
+    assert profile[profile > 0].to_dict() == by_price.to_dict() and fnb.point_of_control(profile) == by_price.idxmax() == 1306.00
+    assert fnb.volume_profile(trades.rename(columns={"volume": "size"})).equals(profile)
+    assert fnb.volume_profile(trades.sample(frac=1, random_state=0)).equals(profile)
+
+
+@pytest.mark.parametrize("length, ticks_away, on_a_wrong_level", [
+    ("1s", (0, 0, -4), (0.09, 0.11, 0.15)), ("10s", (0, 0, -6), (0.14, 0.14, 0.22)),
+    ("1min", (-1, -6, -9), (0.15, 0.15, 0.37)), ("5min", (-10, -7, 0), (0.21, 0.20, 0.58)),
+])
+def test_bars_of_trades_agree_where_they_must(trades, length, ticks_away, on_a_wrong_level):
+    """Total and range; bounds at each price; the point of control within them. And the table of the chapter: uniform, triangular, close."""
+    bars, true = _bars_of(trades, length), fnb.volume_profile(trades)
+    least = bars[bars["low"] == bars["high"]].groupby("low")["volume"].sum().reindex(true.index, fill_value=0)
+    most = pd.Series([bars["volume"][(bars["low"] <= p) & (bars["high"] >= p)].sum() for p in true.index], true.index)
+    assert (least <= true).all() and (true <= most).all() and most[fnb.point_of_control(true)] >= least.max()
+    for allocation, ticks, share in zip(("uniform", "triangular", "close"), ticks_away, on_a_wrong_level):
+        profile = fnb.volume_profile(bars, allocation=allocation)
+        assert profile.sum() == true.sum() and (allocation == "close" or profile.index.equals(true.index))
+        profile = profile.reindex(true.index, fill_value=0.0)
+        assert (least - 1e-3 <= profile).all() and (profile <= most + 1e-3).all()
+        assert (fnb.point_of_control(profile) - fnb.point_of_control(true)) * 4 == ticks
+        assert round((profile - true).abs().sum() / 2 / true.sum(), 2) == share
+    one = bars[bars["low"] == bars["high"]]                   # of bars that span one tick, bars and trades are the same
+    inside = trades[trades.index.floor(length).isin(one.index)]
+    assert len(one) == 0 or fnb.volume_profile(one).equals(fnb.volume_profile(inside))

@@ -921,7 +921,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'futures_nb.vpoc.add_differences': ('02_features/vpoc.html#add_differences', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.build_profile': ('02_features/vpoc.html#build_profile', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.check_choice': ('02_features/vpoc.html#check_choice', 'futures_nb/vpoc.py'),
-                                 'futures_nb.vpoc.codes_rise': ('02_features/vpoc.html#codes_rise', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.count_modes': ('02_features/vpoc.html#count_modes', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.divide_bars': ('02_features/vpoc.html#divide_bars', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.find_tick': ('02_features/vpoc.html#find_tick', 'futures_nb/vpoc.py'),
@@ -938,6 +937,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'futures_nb.vpoc.session_runs': ('02_features/vpoc.html#session_runs', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.sum_differences': ('02_features/vpoc.html#sum_differences', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.ticks_to_price': ('02_features/vpoc.html#ticks_to_price', 'futures_nb/vpoc.py'),
+                                 'futures_nb.vpoc.times_rise': ('02_features/vpoc.html#times_rise', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.to_fixed_point': ('02_features/vpoc.html#to_fixed_point', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.value_area': ('02_features/vpoc.html#value_area', 'futures_nb/vpoc.py'),
                                  'futures_nb.vpoc.volume_profile': ('02_features/vpoc.html#volume_profile', 'futures_nb/vpoc.py')}}}

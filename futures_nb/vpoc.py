@@ -6,10 +6,11 @@
 __all__ = ['ONE', 'MAX_TICKS', 'MAX_BAR', 'MAX_VOLUME', 'ALLOCATIONS', 'NO_TIME', 'NEVER', 'DAY_END', 'SHAPE_COLUMNS',
            'to_fixed_point', 'ticks_to_price', 'find_tick', 'check_choice', 'volume_profile', 'point_of_control',
            'value_area', 'rank_area', 'grow_area', 'rank_levels', 'build_profile', 'profile_levels', 'count_modes',
-           'profile_shape_values', 'divide_bars', 'add_differences', 'sum_differences', 'session_levels', 'codes_rise',
+           'profile_shape_values', 'divide_bars', 'add_differences', 'sum_differences', 'session_levels', 'times_rise',
            'row_after', 'session_runs', 'session_profiles']
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-02
+import math
 from functools import lru_cache
 
 import numba
@@ -296,13 +297,15 @@ def profile_shape_values(profile, mask, first, last, peak, total, out):
 def divide_bars(low, high, close, volume, tick, allocation, level, beyond, each, rest, slope):
     """Of each bar, into int64 arrays: lowest level, one beyond the highest, units a level, units left over, units a step of the triangle.
 
-    Returns lowest and highest level with volume, units, whole contracts, and the number of bars no market made, which have no
-    units. The same levels and units as `to_fixed_point`.
+    Returns the units of all, and the number of bars no market made; these, and bars without volume, have no units and no levels. The same levels
+    and units as `to_fixed_point`.
     """
-    top, first, last, total, contracts, n_bad = 2.0**50 * tick, MAX_TICKS << 40, -(MAX_TICKS << 40), 0, 0, 0
+    top, total, n_bad = 2.0**50 * tick, 0, 0
+    scale = 1.0 / tick if math.frexp(tick)[0] == 0.5 else 0.0    # exact for a power of two, and faster than to divide
     for i in range(len(low)):
         ok = (abs(low[i]) < top) & (abs(high[i]) < top) & (volume[i] >= 0) & (volume[i] < MAX_BAR)   # NaN compares false
-        a, b = np.rint((low[i] if ok else 0.0) / tick), np.rint((high[i] if ok else 0.0) / tick)
+        a, b = low[i] if ok else 0.0, high[i] if ok else 0.0
+        a, b = (np.rint(a * scale), np.rint(b * scale)) if scale > 0 else (np.rint(a / tick), np.rint(b / tick))
         ok = ok & (b >= a) & (b - a < MAX_TICKS)
         if allocation == 1:
             c = np.rint(close[i] / tick)
@@ -314,29 +317,28 @@ def divide_bars(low, high, close, volume, tick, allocation, level, beyond, each,
         step = np.floor(units / weights) if allocation == 2 else 0.0
         left = units - step * weights
         share = np.floor(left / n)
-        level[i], beyond[i], each[i], rest[i], slope[i] = np.int64(a), np.int64(a + n), np.int64(share), np.int64(left - share * n), np.int64(step)
-        first = min(first, level[i] if units > 0 else MAX_TICKS << 40)
-        last = max(last, beyond[i] - 1 if units > 0 else -(MAX_TICKS << 40))
+        level[i], beyond[i], each[i], rest[i], slope[i] = np.int64(a), np.int64(a + min(n, units)), np.int64(share), np.int64(left - share * n), np.int64(step)
         total += np.int64(units)
-        contracts += np.int64(units) >> 20
         n_bad += 0 if ok else 1
-    return first, last, total, contracts, n_bad
+    return total, n_bad
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-k2
 @numba.njit(cache=True)
-def add_differences(level, beyond, each, rest, slope, change, bend, triangular):
-    """Add divided bars to two rings: the profile's differences, and for triangles the differences of those. A bar without units adds nothing."""
+def add_differences(level, beyond, each, rest, slope, change, bend, triangular, first, last):
+    """Add divided bars to two rings: the profile's differences, and for triangles the differences of those. Returns lowest and highest level so far."""
     mask = np.uint64(len(change) - 1)          # unsigned: a signed index would be checked for being negative
     for i in range(len(level)):
-        change[np.uint64(level[i]) & mask] += each[i] + 1       # volume that starts at a level; the lowest `rest` levels take one unit more,
-        change[np.uint64(level[i] + rest[i]) & mask] -= 1
-        change[np.uint64(beyond[i]) & mask] -= each[i]          # and that stops there
+        a, b = level[i], beyond[i]
+        first, last = min(first, a if b > a else first), max(last, b - 1 if b > a else last)
+        change[np.uint64(a) & mask] += each[i] + 1              # volume that starts at a level; the lowest `rest` levels take one unit more,
+        change[np.uint64(a + rest[i]) & mask] -= 1
+        change[np.uint64(b) & mask] -= each[i]                  # and that stops there; nothing where there are no units
         if triangular:
-            n = beyond[i] - level[i]
-            bend[np.uint64(level[i]) & mask] += slope[i]
-            bend[np.uint64(level[i] + (n + 1) // 2) & mask] -= slope[i]
-            bend[np.uint64(beyond[i] - (n - 1) // 2) & mask] -= slope[i]
-            bend[np.uint64(beyond[i] + 1) & mask] += slope[i]
+            bend[np.uint64(a) & mask] += slope[i]
+            bend[np.uint64(a + (b - a + 1) // 2) & mask] -= slope[i]
+            bend[np.uint64(b - (b - a - 1) // 2) & mask] -= slope[i]
+            bend[np.uint64(b + 1) & mask] += slope[i]
+    return first, last
 
 
 @numba.njit(cache=True)
@@ -365,10 +367,10 @@ def session_levels(low, high, close, volume, runs, bounds, tick, allocation, sha
             for a in range(runs[r, 0], runs[r, 1], chunk):
                 b = min(a + chunk, runs[r, 1])
                 level, beyond, each, rest, slope = part[0, :b - a], part[1, :b - a], part[2, :b - a], part[3, :b - a], part[4, :b - a]
-                found = divide_bars(low[a:b], high[a:b], close[a:b], volume[a:b], tick[k], allocation, level, beyond, each, rest, slope)
-                add_differences(level, beyond, each, rest, slope, rings[0], rings[1], allocation == 2)
-                first, last, total, contracts, n_bad = min(first, found[0]), max(last, found[1]), total + found[2], contracts + found[3], n_bad + found[4]
-                if contracts >= MAX_VOLUME: n_bad, contracts = n_bad + 1, 0
+                units, bad = divide_bars(low[a:b], high[a:b], close[a:b], volume[a:b], tick[k], allocation, level, beyond, each, rest, slope)
+                first, last = add_differences(level, beyond, each, rest, slope, rings[0], rings[1], allocation == 2, first, last)
+                total, contracts, n_bad = total + units, contracts + units // ONE, n_bad + bad
+                if contracts >= MAX_VOLUME: n_bad, contracts = n_bad + 1, 0    # before the integers overflow
         if last - first >= MAX_TICKS: rings[:], n_bad = 0, n_bad + 1
         elif last - first + 3 > size:              # the ring was too small for this session: once more
             while last - first + 3 > size: size *= 2
@@ -394,11 +396,13 @@ def _locked(values):
 
 
 @numba.njit(cache=True)
-def codes_rise(contract, code, level):
-    """True if `level` rises, and `code` rises within each contract: then the rows are unique and in order of time."""
-    n_bad = 0
-    for i in range(1, len(level)): n_bad += level[i] <= level[i - 1]
-    for i in range(1, len(code)): n_bad += (code[i] <= code[i - 1]) & (contract[i] == contract[i - 1])
+def times_rise(contract, code, level):
+    """True if all times `level[code]` are there and rise within each contract: then the rows are unique and in order."""
+    before, n_bad = NO_TIME, 0
+    for i in range(len(code)):
+        now = level[code[i]] if code[i] >= 0 else NO_TIME
+        n_bad += now <= before and (now == NO_TIME or contract[i] == contract[i - 1])
+        before = now
     return n_bad == 0
 
 
@@ -409,9 +413,8 @@ def _checked_times(bars, columns, where):
         contract, code, level = _locked(index.codes[0]), _locked(index.codes[1]), index.levels[1]
         edges = [0, *(np.flatnonzero(contract[1:] != contract[:-1]) + 1).tolist(), len(bars)]
         names = [str(index.levels[0][contract[a]]) for a in edges[:-1]]
-        known = str(level.tz) == "UTC" and level.unit == "us" and set(columns) <= set(bars.columns)
-        known = known and level.asi8[0] > NO_TIME and min(contract[edges[:-1]].min(), code[edges[:-1]].min()) >= 0   # a code of -1 is a missing one
-        if known and len(set(names)) == len(names) and names == sorted(names, key=contract_month) and codes_rise(contract, code, _locked(level.asi8)):
+        known = str(level.tz) == "UTC" and level.unit == "us" and contract[edges[:-1]].min() >= 0 and set(columns) <= set(bars.columns)
+        if known and len(set(names)) == len(names) and names == sorted(names, key=contract_month) and times_rise(contract, code, _locked(level.asi8)):
             return list(zip(names, edges, edges[1:])), _locked(level.asi8), code
     check_schema(bars, columns, where)
     ts = index.get_level_values("ts").as_unit("us")

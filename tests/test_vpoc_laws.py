@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import futures_nb as fnb
-from futures_nb.vpoc import ALLOCATIONS, ONE, SHAPE_COLUMNS, count_modes, profile_levels, profile_shape_values, rank_area, rank_levels, to_fixed_point
+from futures_nb.vpoc import ALLOCATIONS, ONE, SHAPE_COLUMNS, count_modes, grow_area, profile_levels, profile_shape_values, rank_area, rank_levels, to_fixed_point
 
 RULES = [dict(method="grow", step=1), dict(method="grow", step=2), dict(method="rank")]
 LEVELS = ["poc", "value_area_low", "value_area_high"]
@@ -91,6 +91,20 @@ def test_brute_force_agrees_on_all_columns(session, allocation, rule, share):
     spread = (p * (ticks - (p * ticks).sum()) ** 2).sum()
     np.testing.assert_allclose(fast["skew"], (p * (ticks - (p * ticks).sum()) ** 3).sum() / spread**1.5 if spread > 1e-9 else 0, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(fast["entropy"], -(p * np.log(p)).sum() / np.log(np.ptp(ticks) + 1) if len(ticks) > 1 else 0, rtol=1e-9, atol=1e-12)
+
+
+def test_areas_of_thousands_of_small_profiles():
+    """Few levels of few contracts: ties, empty levels, and pairs of which one level is left, in nearly every one."""
+    rng = np.random.default_rng(4)
+    for _ in range(3000):
+        levels = rng.integers(0, rng.choice([2, 4, 9]), rng.integers(1, 12)) * ONE
+        levels[0] += ONE * (levels.sum() == 0)
+        units, share, traded = dict(enumerate(levels.tolist())), rng.choice([0.3, 0.7, 0.9, 1.0]), np.flatnonzero(levels)
+        profile = pd.Series(levels / ONE, np.arange(len(levels)) * 0.25)
+        for rule in RULES:
+            poc, low, high = brute_area(units, share, **rule)
+            assert fnb.value_area(profile, share, **rule) == (low / 4, high / 4)
+            if rule["method"] == "grow": assert grow_area(levels, -1, traded[0], traded[-1], poc, share * levels.sum() - 0.5, rule["step"]) == (low, high)
 
 
 @settings(max_examples=300, deadline=None)
@@ -209,7 +223,8 @@ def test_disorder_is_refused(market, broken, message):
 
 
 def test_bars_at_the_limits_of_the_numbers():
-    """The compiled division, the slow one and Python's integers: ranges up to a million ticks, volumes up to two billion contracts, many ticks."""
+    """The compiled division and the slow one: ranges up to a million ticks, volumes up to two billion contracts, many ticks, and prices between two
+    levels, where multiplying by 1/tick would round some to the other one."""
     rng = np.random.default_rng(5)
     for tick in (0.25, 0.1, 0.01, 1 / 64, 0.00005):
         name = {0.25: "ESH25", 0.1: "GCG25", 0.01: "CLG25", 1 / 64: "ZNH25", 0.00005: "6EH25"}[tick]
@@ -220,7 +235,7 @@ def test_bars_at_the_limits_of_the_numbers():
             hi = np.minimum(hi, lo.min() + 2**20 - 1)
             hi, lo = np.maximum(hi, np.minimum(lo, hi)), np.minimum(lo, hi)
             volume = rng.choice([1.0, 0.3, 7e-6, 2.0**31 - 1, 12345.678], n)
-            off = tick * rng.choice([0, 0.3, -0.3])
+            off = tick * rng.choice([0, 0.3, 0.5])
             bars = pd.DataFrame(dict(low=lo * tick + off, high=hi * tick + off, volume=volume), fnb.make_index(name, pd.date_range("2024-12-16 15:00", periods=n, freq="min", tz="UTC")))
             fixed, levels = to_fixed_point(bars, tick), np.zeros((1, 6), np.int64)
             profile_levels(*fixed, np.array([0]), np.array([n]), 0.70, levels)

@@ -10,7 +10,7 @@ from importlib import import_module as _import_module
 
 _CHAPTERS = {
     "schema": "DataError Instrument add_instrument contract_month instrument make_index parse_contract sort_by_expiry",
-    "sessions": "off_session session_table to_sessions trade_dates",
+    "sessions": "check_calendar off_session session_table to_sessions trade_dates",
     "synth": "synth_bars",
     "testing": "assert_causal assert_local",
     "bars": "read_bars",

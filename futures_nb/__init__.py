@@ -14,6 +14,7 @@ _CHAPTERS = {
     "synth": "synth_bars",
     "testing": "assert_causal assert_local",
     "bars": "read_bars",
+    "quality": "QualityReport check_bars",
     "roll": "front_rows roll_schedule",
     "asof": "join_asof read_vix",
     "demo": "demo_bars",

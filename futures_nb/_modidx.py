@@ -394,6 +394,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'futures_nb.quality._contract_and_ts': ( '01_data/quality.html#_contract_and_ts',
                                                                              'futures_nb/quality.py'),
                                     'futures_nb.quality._contract_facts': ('01_data/quality.html#_contract_facts', 'futures_nb/quality.py'),
+                                    'futures_nb.quality._day_hours': ('01_data/quality.html#_day_hours', 'futures_nb/quality.py'),
                                     'futures_nb.quality._empty_report': ('01_data/quality.html#_empty_report', 'futures_nb/quality.py'),
                                     'futures_nb.quality._expected_gap': ('01_data/quality.html#_expected_gap', 'futures_nb/quality.py'),
                                     'futures_nb.quality._first': ('01_data/quality.html#_first', 'futures_nb/quality.py'),

@@ -70,9 +70,10 @@ class _Feed:
         return [dict(contract=self.names[self.code[i]], ts=f"{pd.Timestamp(int(self.t[i]), unit='us'):%Y-%m-%d %H:%M:%S}",
                      value=None if value is None else _plain(value(i))) for i in rows[:EXAMPLES]]
 
-    def add(self, severity, what, rows, words, advice, value=None):
-        """A finding for the `rows` that are marked, if there are any."""
+    def add(self, severity, what, rows, words, advice, value=None, count=True):
+        """A finding for the `rows` that are marked, if there are any; their number is added to the words."""
         n = int(np.count_nonzero(rows)) if np.asarray(rows).dtype == bool else len(rows)
+        if count: words = f"{words}: {n:,} of {len(self.t):,} rows"
         if n: self.findings.append(Finding(severity, what, n, words, advice, self.where(rows, value)))
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-08
@@ -108,7 +109,7 @@ def _utc_times(ts, found):
         found.append(Finding("error", "not_utc", n, f"ts is in {ts.tz}; it is read as that here", "convert it: ts.tz_convert('UTC')"))
     t = ts.tz_convert("UTC").as_unit("us").asi8
     missing = ts.isna()
-    if missing.any(): found.append(Finding("error", "ts_missing", int(missing.sum()), f"{missing.sum():,} rows have no time", "drop them or find their times",
+    if missing.any(): found.append(Finding("error", "ts_missing", int(missing.sum()), f"no time: {missing.sum():,} of {n:,} rows", "drop them or find their times",
                                            [dict(contract="", ts="NaT", value=int(i)) for i in np.flatnonzero(missing)[:EXAMPLES]]))
     return t, ~np.asarray(missing)
 
@@ -158,10 +159,10 @@ def _check_order(feed):
     if unknown: feed.findings.append(Finding("error", "unknown_market", len(unknown), f"no instrument is known for {', '.join(unknown[:3])}: tick, hours and signs are not checked",
                                              "add_instrument(Instrument(...)), or name contracts like ESH25"))
     if (d_code > 0).all() or ((d_code >= 0) & ((d_code > 0) | (d_t >= 0))).all(): return
-    if (d_code < 0).any(): feed.add("error", "contract_order", np.flatnonzero(d_code < 0) + 1, "contracts are not together, or not by expiry", "sort with sort_by_expiry")
+    if (d_code < 0).any(): feed.add("error", "contract_order", np.flatnonzero(d_code < 0) + 1, "contracts not together, or not by expiry", "sort with sort_by_expiry")
     late, by_code = np.zeros(len(feed.t), bool), np.argsort(feed.code, kind="stable")
     for rows in np.split(by_code, np.flatnonzero(np.diff(feed.code[by_code])) + 1): late[rows] = ~rows_in_order(feed.t[rows])
-    feed.add("error", "disorder", late, f"{late.sum():,} rows are earlier than a row before them", "sort with sort_by_expiry", lambda i: int(feed.row[i]))
+    feed.add("error", "disorder", late, "earlier than a row before", "sort with sort_by_expiry", lambda i: int(feed.row[i]))
     order = np.lexsort([feed.t, feed.code])
     feed.code, feed.t, feed.row = feed.code[order], feed.t[order], feed.row[order]
     feed.values = {c: v[order] for c, v in feed.values.items()}
@@ -172,8 +173,8 @@ def _check_duplicates(feed):
     if not again.any(): return again
     rows = np.flatnonzero(again)
     same = np.all([(v[rows] == v[rows - 1]) | (np.isnan(v[rows]) & np.isnan(v[rows - 1])) for v in feed.values.values()], axis=0)
-    feed.add("error", "duplicate", rows[same], f"{same.sum():,} rows repeat the (contract, ts) and the numbers of another", "drop them: bars[~bars.index.duplicated()]")
-    feed.add("error", "conflict", rows[~same], f"{(~same).sum():,} rows repeat the (contract, ts) of another with other numbers", "find out which is right; two files may overlap",
+    feed.add("error", "duplicate", rows[same], "repeats of another row, numbers and all", "drop them: bars[~bars.index.duplicated()]")
+    feed.add("error", "conflict", rows[~same], "the (contract, ts) of another row with other numbers", "find out which is right; two files may overlap",
              lambda i: feed.values["close"][i])
     return again
 
@@ -185,26 +186,26 @@ def _check_values(feed):
     finite = np.isfinite(o) & np.isfinite(h) & np.isfinite(l) & np.isfinite(c) if len(prices) == 4 else np.zeros(len(o), bool)
     bad = ~np.all([np.isfinite(feed.values[k]) for k in prices], axis=0) if prices else np.zeros(len(o), bool)
     first_bad = lambda i: next(f"{k} {feed.values[k][i]}" for k in prices if not np.isfinite(feed.values[k][i]))
-    feed.add("error", "not_finite", bad, f"{bad.sum():,} bars have a price that is NaN or infinite", "drop them, or ask the vendor", first_bad)
+    feed.add("error", "not_finite", bad, "a price is NaN or infinite", "drop them, or ask the vendor", first_bad)
     crossed = finite & (h < l)
-    feed.add("error", "high_below_low", crossed, f"{crossed.sum():,} bars have a high below their low", "are the columns in another order?", lambda i: f"high {h[i]:g}, low {l[i]:g}")
+    feed.add("error", "high_below_low", crossed, "high below low", "are the columns in another order?", lambda i: f"high {h[i]:g}, low {l[i]:g}")
     outside = finite & ~crossed & ((np.minimum(o, c) < l) | (np.maximum(o, c) > h))
-    feed.add("error", "outside_range", outside, f"{outside.sum():,} bars open or close outside their range", "are the columns in another order?",
+    feed.add("error", "outside_range", outside, "open or close outside the range", "are the columns in another order?",
              lambda i: f"open {o[i]:g}, close {c[i]:g}, range {l[i]:g} to {h[i]:g}")
     signed = np.array([inst is not None and not inst.may_be_negative for inst in feed.insts], bool)[feed.code]
-    low = finite & signed & ((np.minimum(l, np.minimum(o, c)) <= 0))
-    feed.add("error", "not_positive", low, f"{low.sum():,} bars trade at or below zero, which these markets do not", "a back-adjusted series? use raw contracts", lambda i: l[i])
+    low = finite & signed & (np.minimum(l, np.minimum(o, c)) <= 0)
+    feed.add("error", "not_positive", low, "at or below zero, where this market does not trade", "a back-adjusted series? use raw contracts", lambda i: l[i])
     if "volume" not in feed.missing: _check_volume(feed, v)
-    return finite & (h >= l) & (l > 0)
+    return finite & (h >= l) & (np.minimum(l, np.minimum(o, c)) > 0)
 
 
 def _check_volume(feed, v):
     none, negative, zero = ~np.isfinite(v), v < 0, v == 0
-    feed.add("error", "no_volume", none, f"{none.sum():,} bars have no volume (NaN or infinite)", "profiles leave them out; get them from the vendor", lambda i: v[i])
-    feed.add("error", "negative_volume", negative, f"{negative.sum():,} bars have a negative volume", "drop them", lambda i: v[i])
-    feed.add("note", "zero_volume", zero, f"{zero.sum():,} bars have zero volume", "the vendor fills minutes without trades", lambda i: v[i])
+    feed.add("error", "no_volume", none, "volume NaN or infinite", "profiles leave them out; get them from the vendor", lambda i: v[i])
+    feed.add("error", "negative_volume", negative, "negative volume", "drop them", lambda i: v[i])
+    feed.add("note", "zero_volume", zero, "zero volume", "the vendor fills minutes without trades", lambda i: v[i])
     part = np.isfinite(v) & (v != np.rint(v))
-    feed.add("note", "part_volume", part, f"{part.sum():,} bars have a volume that is no whole number", "lots of a CFD? contracts come whole", lambda i: v[i])
+    feed.add("note", "part_volume", part, "volume no whole number", "lots of a CFD? contracts come whole", lambda i: v[i])
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-15
 def _check_ticks(feed):
@@ -215,7 +216,7 @@ def _check_ticks(feed):
         for c in BAR_COLUMNS[:4]:
             price = feed.values[c][a:b]
             off[a:b] |= feed.insts[k].off_tick(np.where(np.isfinite(price), price, 0.0))
-    feed.add("warning", "off_tick", off, f"{off.sum():,} bars ({_share(off)}) have a price between two ticks", "settlement or spread prices, wrong instrument, or a ratio-adjusted series",
+    feed.add("warning", "off_tick", off, "a price between two ticks", "settlement or spread prices, wrong instrument, or a ratio-adjusted series",
              lambda i: next(v[i] for v in map(feed.values.get, BAR_COLUMNS[:4]) if feed.insts[feed.code[i]].off_tick([v[i] if np.isfinite(v[i]) else 0.0])[0]))
     return off
 
@@ -266,7 +267,7 @@ def _check_off_session(feed, place):
     words = {HALT: "in a halt", BREAK: "in the daily break", CLOSED: "on a weekend, a holiday or after an early close"}
     for kind, name in ((CLOSED, "closed"), (BREAK, "daily_break"), (HALT, "halt")):
         rows = (place.kind == kind) & (place.session >= 0)
-        feed.add("warning", f"off_session_{name}", rows, f"{rows.sum():,} bars are stamped {words[kind]}", "read_bars(..., off_session=\"drop\") leaves them out",
+        feed.add("warning", f"off_session_{name}", rows, f"stamped {words[kind]}", "read_bars(..., off_session=\"drop\") leaves them out",
                  lambda i: feed.values["volume"][i])
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-20
@@ -304,13 +305,13 @@ def _check_gaps(feed, place):
     gaps = np.flatnonzero(missing)
     feed.lost = {(w["contract"], w["ts"]) for w in lost}
     feed.add("note", "gap", gaps[np.argsort(-missing[gaps], kind="stable")],
-             f"{len(gaps):,} gaps inside sessions, {missing.sum():,} bars missing, the longest {missing.max(initial=0):,}", "minutes without a trade have no bar; long ones in busy hours are losses",
-             lambda i: int(missing[i]))
+             f"gaps inside sessions: {len(gaps):,}; bars missing: {missing.sum():,}, the longest gap {missing.max(initial=0):,}", "minutes without a trade have no bar; long ones in busy hours are losses",
+             lambda i: int(missing[i]), count=False)
     for severity, what, days, advice in (("warning", "missing_session", [w for w in lost if not w["value"]], "ask the vendor for these days"),
                                          ("note", "missing_holiday", [w for w in lost if w["value"]], "feeds of the cash market leave them out")):
         words = "whole sessions" if severity == "warning" else "short sessions on holidays"
-        if days: feed.findings.append(Finding(severity, what, len(days), f"{len(days):,} {words} between a contract's first and last bar are missing", advice, days[:EXAMPLES]))
-    if thin: feed.findings.append(Finding("note", "idle_session", thin, f"{thin:,} sessions without a bar of a contract too thin to miss it", "nothing"))
+        if days: feed.findings.append(Finding(severity, what, len(days), f"{words} missing between a contract's first and last bar: {len(days):,}", advice, days[:EXAMPLES]))
+    if thin: feed.findings.append(Finding("note", "idle_session", thin, f"sessions without a bar, of contracts too thin to miss it: {thin:,}", "nothing"))
     return missing
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-23
@@ -338,7 +339,7 @@ def _check_calendar(feed, place):
             if len(days) == 0: continue
             odd[name] = days if name not in odd else pd.concat([odd[name], days])
             where = [dict(contract=name, ts=str(day.date()), value=None if pd.isna(row["last"]) else f"{row['first']:%H:%M} to {row['last']:%H:%M} UTC") for day, row in days[:EXAMPLES].iterrows()]
-            feed.findings.append(Finding("warning", "calendar_" + verdict.replace(" ", "_"), len(days), f"{len(days):,} trade dates of {name}: {verdict}",
+            feed.findings.append(Finding("warning", "calendar_" + verdict.replace(" ", "_"), len(days), f"{name}, {verdict}: {len(days):,} of {len(told):,} trade dates",
                                          "a loss in the feed, or a day that DATED_RULES does not know", where))
     return odd
 
@@ -354,11 +355,15 @@ def group_mad(x, start, stop, least):
     return out
 
 
-def return_scale(r, session_start, bucket):
-    """The usual size of each return: its session's `group_mad` times the pattern of the day, both from the returns that are not zero."""
+def return_scale(r, session_start, bucket, contract_start=(0,)):
+    """The usual size of each return: its session's `group_mad` times the pattern of the day, both from the returns that are not zero.
+
+    A session with fewer than twenty of them has the scale of its contract.
+    """
     stop = np.append(session_start[1:], len(r))
     day = group_mad(r, session_start, stop, 20)
-    whole = group_mad(r, np.array([0]), np.array([len(r)]), 1)[0]
+    edges = np.append(contract_start, len(r))
+    whole = np.repeat(group_mad(r, edges[:-1], edges[1:], 1), np.diff(edges))[session_start]
     size = np.repeat(np.where(np.isnan(day), whole, day), stop - session_start)
     order = np.argsort(bucket, kind="stable")
     edges = np.flatnonzero(np.append(True, np.diff(bucket[order]) != 0))
@@ -380,21 +385,21 @@ def _check_returns(feed, place, usable):
     with np.errstate(all="ignore"):
         r = np.where(linked, np.log(c / np.roll(c, 1)), np.nan)
         far = np.maximum(np.log(h[1:-1] / np.maximum(h[:-2], h[2:])), np.log(np.minimum(l[:-2], l[2:]) / l[1:-1]))
-    calendars = [inst.calendar if inst else "" for inst in feed.insts]
-    market = np.array([calendars.index(name) for name in calendars])
-    size = return_scale(r, np.flatnonzero(~linked), 100 * market[code] + place.minute[rows] // 30)
+    roots = [inst.symbol if inst else "" for inst in feed.insts]
+    market = np.array([roots.index(name) for name in roots])
+    size = return_scale(r, np.flatnonzero(~linked), 100 * market[code] + place.minute[rows] // 30, np.flatnonzero(np.append(True, np.diff(code) > 0)))
     size = np.fmax(size, np.array([inst.tick if inst else 0.0 for inst in feed.insts])[code] / c)   # no move of a tick is an outlier
     z = np.abs(r) / size
     bad = np.zeros(len(rows), bool)
     bad[1:-1] = linked[1:-1] & linked[2:] & (far > BAD_PRINT * size[1:-1])
-    feed.add("warning", "bad_print", rows[bad], f"{bad.sum():,} bars jump more than {BAD_PRINT:g} MADs out of both neighbours' ranges and back", "probably bad prints: look at the trades of that minute",
+    feed.add("warning", "bad_print", rows[bad], f"more than {BAD_PRINT:g} MADs out of both neighbours' ranges and back", "probably bad prints: look at the trades of that minute",
              lambda i: f"{feed.values['low'][i]:g} to {feed.values['high'][i]:g}")
     far_out = np.nan_to_num(z) > OUTLIER
     worst = np.flatnonzero(far_out)[np.argsort(-z[far_out], kind="stable")]
     moves = int((far_out & ~bad & ~np.r_[False, bad[:-1]]).sum())
     at = np.zeros(len(feed.t)); at[rows] = np.nan_to_num(z)
     feed.add("note", "outlier", rows[worst], f"{_share(far_out)} of the returns lie beyond {OUTLIER:g} MADs ({moves:,} moves that stayed); the worst is {np.nanmax(z, initial=0):.0f}",
-             "fat tails make such returns; clip them where they hurt, not here", lambda i: round(float(at[i]), 1))
+             "fat tails make such returns; clip them where they hurt, not here", lambda i: round(float(at[i]), 1), count=False)
     mask = np.zeros(len(feed.t), bool); mask[rows[bad]] = True
     return mask
 
@@ -410,11 +415,11 @@ def _check_stale(feed, again):
     moves, much = v["high"][start] > v["low"][start], v["volume"][start] >= 10   # one lot at one price comes again by chance
     runs = (length >= 3) & moves & much | (length >= 5) & (moves | much) | (length >= 15)
     filled = runs & (v["volume"][start] == 0)
-    for kind, which, words, advice in (("filled", filled, "repeat the bar before them with no volume", "a vendor's filling; drop the bars without volume"),
-                                       ("stale", runs & ~filled, "repeat the bar before them, volume and all", "a feed that hung: drop the repeats")):
+    for kind, which, words, advice in (("filled", filled, "the bar before again, without volume", "a vendor's filling; drop the bars without volume"),
+                                       ("stale", runs & ~filled, "the bar before again, volume and all", "a feed that hung: drop the repeats")):
         n, first = int((length - 1)[which].sum()), start[which]
         order = np.argsort(-length[which], kind="stable")
-        if n: feed.findings.append(Finding("warning", kind, n, f"{n:,} bars in {len(first):,} runs {words}; the longest run has {length[which].max():,} bars", advice,
+        if n: feed.findings.append(Finding("warning", kind, n, f"{words}: {n:,} of {len(same):,} rows, runs: {len(first):,}, the longest of {length[which].max():,} bars", advice,
                                            feed.where(first[order], lambda i: int(length[np.searchsorted(start, i)]))))
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-35
@@ -703,6 +708,12 @@ def _session_frame(feed, place, missing):
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: pd.Series(dtype=d) for c, d in columns.items()})
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-53
+def _day_hours(session, bounds):
+    """Close and cash hours of the sessions of one contract's rows [minutes since the open]."""
+    days = session[np.append(True, np.diff(session) > 0)]
+    return [(x - bounds.open)[days] // MINUTE for x in (bounds.close, bounds.rth_open, bounds.rth_close)]
+
+
 def _volume_frame(feed, place):
     """Mean volume by minute of the session of the market with most bars, off-session minutes too, and that market's hours [minutes from its open]."""
     size = Counter()
@@ -711,16 +722,15 @@ def _volume_frame(feed, place):
     if not size: return pd.Series(dtype=float), {}
     name = size.most_common(1)[0][0]
     mine = [(k, a, b) for k, a, b in feed.spans() if place.bounds[k] is not None and feed.insts[k].calendar == name]
-    inst, bounds = feed.insts[mine[0][0]], place.bounds[mine[0][0]]
+    hours = [_day_hours(place.session[a:b], place.bounds[k]) for k, a, b in mine]
+    opens, rth_open, rth_close = (np.concatenate([h[i] for h in hours]) for i in range(3))
+    told = (rth_open > 0) & (rth_open < 1440)
     rows = np.concatenate([np.arange(a, b) for _, a, b in mine])
-    minute = place.minute[rows].copy()
-    days = np.unique(np.concatenate([place.session[a:b][np.append(True, np.diff(place.session[a:b]) > 0)] for _, a, b in mine]))
-    opens, cash = (bounds.close - bounds.open)[days], [(x - bounds.open)[days] for x in (bounds.rth_open, bounds.rth_close)]
-    told = (cash[0] > 0) & (cash[0] < 24 * HOUR)
+    minute = place.minute[rows]
     minute[(minute <= 0) & (minute > -60)] += 1440   # the daily break stands at the end of the day it follows
     ok = (minute >= 0) & (minute <= 1440) & np.isfinite(feed.values["volume"][rows])
-    sums = np.bincount(minute[ok], np.maximum(feed.values["volume"][rows][ok], 0), 1441) / max(len(days), 1)
-    hours = dict(market=inst.symbol, close=int(np.median(opens) // MINUTE), cash=[int(np.median(x[told]) // MINUTE) for x in cash] if told.any() else None)
+    sums = np.bincount(minute[ok], np.maximum(feed.values["volume"][rows][ok], 0), 1441) / max(len(opens), 1)
+    hours = dict(market=feed.insts[mine[0][0]].symbol, close=int(np.median(opens)), cash=[int(np.median(x[told])) for x in (rth_open, rth_close)] if told.any() else None)
     return pd.Series(sums, name="volume"), hours
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-54
@@ -818,14 +828,14 @@ def _plot_sessions(report, ax):
     for _, part in s.groupby("contract", sort=False): ax.plot(part["trade_date"], part["n_bars"], color="0.6", lw=0.8)
     if len(s): ax.plot(s["trade_date"], s["full"].where(s["full"] > 0), ls="none", marker="_", ms=4, color="0.8", label="a full session", zorder=0)
     odd = s[(s["n_bars"] == 0) | (s["missing"] > 0.05 * s["full"].clip(lower=1)) & (s["n_bars"] > 0.5 * s["full"])]
-    if len(odd): ax.plot(odd["trade_date"], odd["n_bars"], ls="none", marker=".", color="C3", label="bars missing")
+    if len(odd): ax.plot(odd["trade_date"], odd["n_bars"], ls="none", marker=".", color="C3", label="bars missing", clip_on=False, zorder=4)
     marked = [f for f in report.findings if f.severity != "note"]
     days = sorted({(w["ts"][:10], f.severity) for f in marked for w in f.where if w["ts"][:4].isdigit()})
     for severity, color in (("warning", "C1"), ("error", "C3")):
         at = pd.to_datetime([d for d, s in days if s == severity])
-        if len(at): ax.plot(at, np.zeros(len(at)), ls="none", marker="^", color=color, label=f"first places of {severity}s", clip_on=False)
+        if len(at): ax.plot(at, np.full(len(at), 0.0), ls="none", marker="^", color=color, label=f"first places of {severity}s", clip_on=False)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.set_major_locator(AutoDateLocator(maxticks=6)) or ax.xaxis.get_major_locator()))
-    ax.set(title=f"{len(odd):,} of {len(s):,} sessions lack bars", xlabel="trade date", ylabel="bars in the session", ylim=(0, None))
+    ax.set(title=f"{len(odd):,} of {len(s):,} sessions lack bars", xlabel="trade date", ylabel="bars in the session", ylim=(0, 1.06 * max(s["n_bars"].max(), s["full"].max(), 1) if len(s) else 1))
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7, frameon=False, loc="center left")
 
 

@@ -689,7 +689,9 @@ def _beside(feed, k, a, b):
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-52
 def _session_frame(feed, place, missing):
-    """Bars, missing bars and the bars a full session holds, by contract and trade date."""
+    """Bars, missing bars and the bars a full session holds, by contract and trade date; odd if lost, or where a busy contract
+    lacks one bar in twenty that the sessions around have.
+    """
     parts = []
     for k, a, b in feed.spans():
         bounds, step = place.bounds[k], place.step[k]
@@ -704,8 +706,13 @@ def _session_frame(feed, place, missing):
         lost = np.bincount(session - first, missing[a:b][inside], len(n)).astype(np.int64)
         parts.append(pd.DataFrame(dict(contract=feed.names[k], trade_date=bounds.date[at].view("datetime64[us]"), n_bars=n, missing=lost,
                                        full=-(-full // step) if step else np.full(len(n), 0))))
-    columns = dict(contract=str, trade_date="datetime64[us]", n_bars=int, missing=int, full=int)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: pd.Series(dtype=d) for c, d in columns.items()})
+    columns = dict(contract=str, trade_date="datetime64[us]", n_bars=int, missing=int, full=int, is_odd=bool)
+    if not parts: return pd.DataFrame({c: pd.Series(dtype=d) for c, d in columns.items()})
+    out = pd.concat(parts, ignore_index=True)
+    usual = out.groupby("contract", sort=False)["n_bars"].transform(lambda n: n.rolling(11, center=True, min_periods=1).median())
+    lost = np.array([(c, d) in feed.lost for c, d in zip(out["contract"], out["trade_date"].dt.strftime("%Y-%m-%d"))])
+    out["is_odd"] = lost | (out["missing"] > 0.05 * out["full"]) & (out["full"] > 0) & (usual > 0.8 * out["full"]) & (out["n_bars"] < 0.95 * usual)
+    return out
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-53
 def _day_hours(session, bounds):
@@ -767,7 +774,7 @@ class QualityReport:
     n_rows: int
     contracts: list        # by expiry: {contract, n_bars, first, last, bar, n_sessions, missing, longest_gap, shift, stamp}
     findings: list         # of `Finding`, errors first
-    sessions: pd.DataFrame # contract, trade_date, n_bars, missing, full: bars a full session holds
+    sessions: pd.DataFrame # contract, trade_date, n_bars, missing, full (bars a full session holds), is_odd
     volume: pd.Series      # mean volume by minute since the session's open [contracts], of the market with most bars
     hours: dict            # that market, its close and cash hours [minutes since the open]
 
@@ -827,14 +834,16 @@ def _plot_sessions(report, ax):
     s = report.sessions
     for _, part in s.groupby("contract", sort=False): ax.plot(part["trade_date"], part["n_bars"], color="0.6", lw=0.8)
     if len(s): ax.plot(s["trade_date"], s["full"].where(s["full"] > 0), ls="none", marker="_", ms=4, color="0.8", label="a full session", zorder=0)
-    odd = s[(s["n_bars"] == 0) | (s["missing"] > 0.05 * s["full"].clip(lower=1)) & (s["n_bars"] > 0.5 * s["full"])]
+    odd = s[s["is_odd"].astype(bool)]
     if len(odd): ax.plot(odd["trade_date"], odd["n_bars"], ls="none", marker=".", color="C3", label="bars missing", clip_on=False, zorder=4)
     marked = [f for f in report.findings if f.severity != "note"]
     days = sorted({(w["ts"][:10], f.severity) for f in marked for w in f.where if w["ts"][:4].isdigit()})
     for severity, color in (("warning", "C1"), ("error", "C3")):
         at = pd.to_datetime([d for d, s in days if s == severity])
         if len(at): ax.plot(at, np.full(len(at), 0.0), ls="none", marker="^", color=color, label=f"first places of {severity}s", clip_on=False)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.set_major_locator(AutoDateLocator(maxticks=6)) or ax.xaxis.get_major_locator()))
+    ax.xaxis.set_major_locator(AutoDateLocator())
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
+    ax.tick_params(axis="x", labelsize=8)
     ax.set(title=f"{len(odd):,} of {len(s):,} sessions lack bars", xlabel="trade date", ylabel="bars in the session", ylim=(0, 1.06 * max(s["n_bars"].max(), s["full"].max(), 1) if len(s) else 1))
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7, frameon=False, loc="center left")
 
@@ -879,7 +888,7 @@ def check_bars(
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-58
 def _empty_report(feed):
     feed.findings.append(Finding("error", "empty", 0, "the frame has no row with a contract and a time", "read it again"))
-    return QualityReport(feed.n_rows, [], feed.findings, pd.DataFrame(columns=["contract", "trade_date", "n_bars", "missing", "full"]), pd.Series(dtype=float), {})
+    return QualityReport(feed.n_rows, [], feed.findings, pd.DataFrame(columns=["contract", "trade_date", "n_bars", "missing", "full", "is_odd"]), pd.Series(dtype=float), {})
 
 
 def _contract_facts(feed, place, missing, clocks):

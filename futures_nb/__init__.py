@@ -10,10 +10,11 @@ from importlib import import_module as _import_module
 
 _CHAPTERS = {
     "schema": "DataError Instrument add_instrument contract_month instrument make_index parse_contract sort_by_expiry",
-    "sessions": "off_session session_table to_sessions trade_dates",
+    "sessions": "check_calendar off_session session_table to_sessions trade_dates",
     "synth": "synth_bars",
     "testing": "assert_causal assert_local",
     "bars": "read_bars",
+    "quality": "QualityReport check_bars",
     "roll": "continuous first_notice_date front_rows last_trade_date roll_schedule",
     "asof": "join_asof read_vix",
     "store": "Store",

@@ -25,14 +25,20 @@ def nearest_name(name: str, names) -> str:
     close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
 
-# %% ../nbs/00_foundations/01_schema.ipynb #01-schema-08
+# %% ../nbs/00_foundations/01_schema.ipynb #01-schema-07b
 MONTH_CODES = "FGHJKMNQUVXZ"  # January to December
 
+def _hours(inst):
+    start = inst.session_open + " the evening before" * (inst.session_open > inst.session_close)
+    return f"{start} to {inst.session_close}, cash {inst.rth_open} to {inst.rth_close}, {inst.tz}"
+
+# %% ../nbs/00_foundations/01_schema.ipynb #01-schema-08
 @dataclass(frozen=True)
 class Instrument:
     """One futures market: its price grid, money and calendar.
 
-    Times are `HH:MM` on the exchange's clock `tz`. Source: CME Group contract specifications.
+    Times are `HH:MM` on the exchange's clock `tz`; `calendar` knows holidays and half days, `hours` says it in words.
+    Source: CME Group contract specifications, as of 2025 (6E: tick 0.0001 until January 2016; RTY: at CME since July 2017).
     """
     symbol: str
     tick: float                  # price increment [points]
@@ -51,6 +57,8 @@ class Instrument:
     def __post_init__(self):
         if not (self.tick > 0 and self.point_value > 0):
             raise DataError(f"Instrument {self.symbol}: tick is {self.tick} and point_value {self.point_value}; both must be positive")
+
+    hours = property(_hours, doc="When it trades, in words: `17:00 the evening before to 16:00, cash 08:30 to 15:00, America/Chicago`.")
 
     @property
     def tick_value(self) -> float:

@@ -193,7 +193,8 @@ def check_schema(
 
 
 def _check_order(index, where):
-    contract, ts = contract_runs(index), index.get_level_values("ts").asi8
+    contract, level, ts = contract_runs(index), index.levels[1], index.codes[1]
+    if not level.is_monotonic_increasing: ts = index.get_level_values("ts").asi8   # where the level rises, places compare like times
     names = [name for name, _, _ in contract]
     if len(set(names)) < len(names):
         raise DataError(f"{where}: rows of contract {max(names, key=names.count)} are not together; sort with sort_by_expiry")

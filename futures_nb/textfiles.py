@@ -36,6 +36,7 @@ class Raw:
     frame: pd.DataFrame            # time, open .. volume, perhaps symbol; `line`: 1-based row of the file
     unreadable: list = field(default_factory=list)  # (line, cause)
     notes: list = field(default_factory=list)
+    label: str = ""                # what messages call it; its name if empty
 
 # %% ../nbs/01_data/01_textfiles.ipynb #01-text-07
 UNPACKED, EXPANSION = 1 << 26, 100  # a .gz file may unpack to 64 MiB, or to 100 times its own size if that is more

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,9 @@ def _read_one(item, label, source, columns):
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-21
 def _zone(tz, where):
-    try: return pd.Timestamp("2024-01-01", tz=tz).tz
+    try:
+        if isinstance(tz, (str, tzinfo)): return pd.Timestamp("2024-01-01", tz=tz).tz
+        raise TypeError(f"a {type(tz).__name__}")
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise DataError(f"read_bars: tz {tz!r} is not a time zone; use e.g. 'America/New_York' or 'UTC'") from error
 

@@ -116,8 +116,8 @@ def _read_one(item, label, source, columns):
                 data = read_bytes(item)
                 raw = read_text(item, data, text_source(data) if source == "auto" else source, columns)
         except DataError as error:
-            if label == item.name or str(item) in str(error): raise
-            raise DataError(str(error).replace(item.name, label, 1)) from error
+            line = " ".join(str(error).split())   # libraries write several lines
+            raise DataError(line if str(item) in line else line.replace(item.name, label, 1)) from error
     if raw.source in ("parquet", "frame") and source in TEXT_PRESETS and source != "csv": raw.source = source
     raw.label = label
     return raw
@@ -742,12 +742,13 @@ def _sentences(read, index, dropping):
     return lines + [f"{f['path']}: {note}" for f in read["files"] for note in f["notes"]]
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-46b
-def _check_options(source, contract, on_bad, off_session, adjusted, n_jobs):
+def _check_options(source, contract, columns, on_bad, off_session, adjusted, n_jobs):
     known = (("source", source, SOURCES), ("on_bad", on_bad, ("raise", "drop", "keep")), ("off_session", off_session, ("keep", "drop")), ("adjusted", adjusted, (None, True, False)))
     for name, value, allowed in known:
         if value not in allowed or (name == "adjusted" and not isinstance(value, (bool, type(None)))):
             raise DataError(f"read_bars: {name} is {value!r}{nearest_name(value, allowed)}; use one of {', '.join(map(str, allowed))}")
     if not isinstance(contract, (str, type(None))): raise DataError(f"read_bars: contract is {contract!r}; pass one name, such as 'ESH25'")
+    if not isinstance(columns, (dict, list, tuple, type(None))): raise DataError(f"read_bars: columns is {columns!r}; pass {{'time': 'Datum'}}, or a list of names for a file without a header")
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs < 1): raise DataError(f"read_bars: n_jobs is {n_jobs!r}; pass a number from 1 on, or None")
 
 
@@ -794,7 +795,7 @@ def read_bars(
     otherwise) for NaN or infinite prices, prices at or below zero where the instrument has none, high below low, open or
     close outside the range, missing or negative volume, repeated times and times out of order. Of repeated rows the first stays.
     """
-    _check_options(source, contract, on_bad, off_session, adjusted, n_jobs)
+    _check_options(source, contract, columns, on_bad, off_session, adjusted, n_jobs)
     n_jobs, items = n_jobs or os.cpu_count() or 1, []
     for given in paths if isinstance(paths, (list, tuple)) and len(paths) else [paths]: items += [given] if _is_frame(given) else find_files(given)
     def read_one(item, label): return _judge(_read_one(item, label, source, columns), contract, tz, stamp, bar, adjusted)

@@ -65,7 +65,6 @@ def _few(names): return f"{list(names[:12])[:-1]} and {len(names) - 11:,} more" 
 def find_columns(names, columns, where, up_down=False):
     """Our names for a file's columns: `{ours: theirs}`, with `time` (or `date` and `clock`) and perhaps `symbol`; `up` and `down` for `volume` if asked."""
     names = [str(n) for n in names]
-    if not isinstance(columns, (dict, type(None))): raise DataError(f"read_bars: columns is {columns!r}; pass {{'time': 'Datum'}}, or a list of names for a file without a header")
     plain = {n.strip().strip('<>"').lower(): n for n in reversed(names)}
     found = {c: plain[k] for c in BAR_COLUMNS for k in (c, "vol" if c == "volume" else c) if k in plain}
     for key in ("symbol", "ticker", "contract"):

@@ -161,7 +161,7 @@ def _localize(when, zone):
     when = when.as_unit("us")
     def slowly(times): return times.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").tz_convert("UTC")
     t = when.asi8
-    if when.hasnans or len(t) < 100: return slowly(when)
+    if str(zone) == "UTC" or when.hasnans or len(t) < 100: return slowly(when)
     hour = t // HOUR
     starts = np.r_[0, np.flatnonzero(np.diff(hour)) + 1]
     first = hour[starts] * HOUR
@@ -515,15 +515,16 @@ def _refuse(file):
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-41b
 @dataclass
 class _Rows:
-    """All rows, by expiry and time."""
+    """All rows, by expiry and time, and the runs of contracts among them."""
     numbers: np.ndarray
     t: np.ndarray
-    code: np.ndarray
-    line: np.ndarray
     off_tick: np.ndarray
+    code: np.ndarray     # number of the contract
     of: np.ndarray       # number of the file
 
-    def take(self, rows): return _Rows(np.ascontiguousarray(self.numbers[:, rows]), *(a[rows] for a in (self.t, self.code, self.line, self.off_tick, self.of)))
+    def __post_init__(self): self.cuts = np.r_[0, np.flatnonzero(self.code[1:] != self.code[:-1]) + 1, len(self.t)]
+
+    def take(self, rows): return _Rows(np.ascontiguousarray(self.numbers[:, rows]), *(a[rows] for a in (self.t, self.off_tick, self.code, self.of)))
 
 
 def _parts(files, rank):
@@ -542,13 +543,12 @@ def _lay_out(files, parts, n_jobs):
     """The parts one after the other."""
     sizes = [len(files[i].t[rows]) for _, _, i, rows in parts]
     ends, n = np.cumsum(sizes), sum(sizes)
-    out = _Rows(np.empty((5, n)), *(np.empty(n, kind) for kind in (np.int64, np.int64, np.int64, bool, np.int32)))
+    numbers, t, off_tick = np.empty((5, n)), np.empty(n, np.int64), np.empty(n, bool)
     def fill(k):
-        (code, _, i, rows), to = parts[k], slice(ends[k] - sizes[k], ends[k])
-        f = files[i]
-        out.numbers[:, to], out.t[to], out.line[to], out.off_tick[to], out.code[to], out.of[to] = f.numbers[:, rows], f.t[rows], f.line[rows], f.off_tick[rows], code, i
+        (_, _, i, rows), to = parts[k], slice(ends[k] - sizes[k], ends[k])
+        numbers[:, to], t[to], off_tick[to] = files[i].numbers[:, rows], files[i].t[rows], files[i].off_tick[rows]
     _in_threads(fill, range(len(parts)), n_jobs)
-    return out
+    return _Rows(numbers, t, off_tick, *(np.repeat(np.array([p[at] for p in parts], np.int32), sizes) for at in (0, 2)))
 
 
 def _in_threads(function, items, n_jobs):
@@ -567,28 +567,30 @@ def _rises(t, code):
 def _join(files, on_bad, n_jobs=1):
     """All rows by expiry and time, and the names in that order. Of rows with the same `(contract, ts)` the first stays; `raise` names the second."""
     names = sorted({name for f in files for name in f.names}, key=lambda name: (contract_month(name), name))
-    rows = _lay_out(files, _parts(files, {name: i for i, name in enumerate(names)}), n_jobs)
+    parts = _parts(files, {name: i for i, name in enumerate(names)})
+    rows = _lay_out(files, parts, n_jobs)
     if len(rows.t) == 0: raise DataError("read_bars: no row is left; see what was dropped, or pass on_bad=\"keep\"")
     for f in files: f.read["duplicates"], f.read["conflicts"] = 0, 0
     if _rises(rows.t, rows.code): return rows, names
-    rows = rows.take(np.lexsort([rows.of, rows.t, rows.code]))
+    order = np.lexsort([rows.of, rows.t, rows.code])
+    rows, line = rows.take(order), np.concatenate([files[i].line[part] for _, _, i, part in parts])[order]
     again = np.r_[False, (rows.t[1:] == rows.t[:-1]) & (rows.code[1:] == rows.code[:-1])]
     first = np.maximum.accumulate(np.where(again, 0, np.arange(len(again))))   # the row each repeated one repeats
     other = again & (rows.numbers[:4] != rows.numbers[:4, first]).any(axis=0)
     for mask, key in ((again, "duplicates"), (other, "conflicts")):
         for i, n in enumerate(np.bincount(rows.of[mask], minlength=len(files))): files[i].read[key] = int(n)
-    if again.any() and on_bad == "raise": raise DataError(_repeats(files, rows, names, again, other, first))
+    if again.any() and on_bad == "raise": raise DataError(_repeats(files, rows, line, names, again, other, first))
     return rows.take(~again) if again.any() else rows, names
 
 
-def _repeats(files, rows, names, again, other, first):
+def _repeats(files, rows, line, names, again, other, first):
     at = int(np.flatnonzero(other if other.any() else again)[0])
     before, n = first[at], int(again.sum())
     def close(row): return f"{rows.numbers[3, row]:g}" if rows.numbers[3, row] != rows.numbers[3, other_row(row)] else "/".join(f"{x:g}" for x in rows.numbers[:4, row])
     def other_row(row): return before if row == at else at
     prices = f" with other prices (close {close(at)} here, {close(before)} there)" if other[at] else ""
-    return (f"read_bars: {files[rows.of[at]].read['path']} row {rows.line[at]} repeats ({names[rows.code[at]]} {_stamp(rows.t[at])} UTC) "
-            f"of {files[rows.of[before]].read['path']} row {rows.line[before]}{prices} ({n:,} such row{'s' * (n > 1)}); "
+    return (f"read_bars: {files[rows.of[at]].read['path']} row {line[at]} repeats ({names[rows.code[at]]} {_stamp(rows.t[at])} UTC) "
+            f"of {files[rows.of[before]].read['path']} row {line[before]}{prices} ({n:,} such row{'s' * (n > 1)}); "
             "fix the file, or pass on_bad=\"drop\" to keep the first")
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-41e
@@ -619,7 +621,7 @@ def _places(t, level, k, out):
 
 def _index(names, rows):
     """`(contract, ts)` of rows by expiry and time, from runs instead of rows."""
-    cuts = np.r_[0, np.flatnonzero(np.diff(rows.code)) + 1, len(rows.t)]
+    cuts = rows.cuts
     runs = [rows.t[a:b] for a, b in zip(cuts[:-1], cuts[1:])]
     parts = runs
     while len(parts) > 1: parts = [_union(*parts[i:i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
@@ -673,7 +675,7 @@ def _oddities(rows, names, bar, n_jobs=1):
     """Per row: stamped off-session (and why), zero volume, off the tick grid, and the minutes missing before it inside its session."""
     n = len(rows.t)
     off, gap, kind = np.zeros(n, bool), np.zeros(n), {}
-    cuts = np.r_[0, np.flatnonzero(np.diff(rows.code)) + 1, n]
+    cuts = rows.cuts
     step = 0 if bar is None else bar // pd.Timedelta("1us")
     def walk(k):
         a, b = cuts[k], cuts[k + 1]
@@ -688,9 +690,10 @@ def _oddities(rows, names, bar, n_jobs=1):
 def _count(files, rows, odd, bar, dropping):
     """Write each file's counts into its record, and the sums of all into one."""
     gap, off = odd["gap"], odd["off_session"]
-    def by_file(mask): return np.bincount(rows.of[mask], minlength=len(files)).tolist()
-    n, n_off, n_gaps, kept = by_file(slice(None)), by_file(off), by_file(gap > 0), ~off if dropping else True
-    n_off_tick, n_zero = by_file(odd["off_tick"] & kept), by_file(odd["zero_volume"] & kept)
+    def by_file(at): return np.bincount(rows.of[at], minlength=len(files)).tolist()
+    def those(mask): return by_file(at[~off[at]] if dropping else at) if len(at := np.flatnonzero(mask)) else [0] * len(files)
+    n, n_off, n_gaps = by_file(slice(None)), by_file(np.flatnonzero(off)), by_file(np.flatnonzero(gap))
+    n_off_tick, n_zero = those(odd["off_tick"]), those(odd["zero_volume"])
     kinds = [Counter() for _ in files]
     for row, kind in odd["kind"].items(): kinds[rows.of[row]][str(kind)] += 1
     for i, read in enumerate(f.read for f in files):
@@ -705,9 +708,9 @@ def _count(files, rows, odd, bar, dropping):
         total[key] = dict(sum((Counter(f.read[key]) for f in files), Counter()))
     total |= {k: ", ".join(dict.fromkeys(f.read[k] for f in files)) for k in ("source", "tz", "stamp")}
     said = list(dict.fromkeys(f.read["adjusted"] for f in files))
-    missing = gap[gap > 0]
+    missing = gap[np.flatnonzero(gap)]
     total |= dict(adjusted=said[0] if len(said) == 1 else "mixed", bar=_short(bar), gaps=len(missing) if bar is not None else None,
-                  longest_gap=float(gap.max() - 1), missing=int(missing.sum() - len(missing)))
+                  longest_gap=float(missing.max() - 1 if len(missing) else -1), missing=int(missing.sum() - len(missing)))
     return total | {"files": [f.read for f in files]}
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-45

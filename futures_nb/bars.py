@@ -597,17 +597,17 @@ def _repeats(files, rows, line, names, again, other, first):
 @njit(nogil=True, cache=True)
 def _union(a, b):
     """The times of two rising arrays, each once, rising."""
-    out = np.empty(len(a) + len(b), np.int64)
-    i, j, n = 0, 0, 0
-    while i < len(a) or j < len(b):
-        if j == len(b) or (i < len(a) and a[i] <= b[j]):
-            if j < len(b) and a[i] == b[j]: j += 1
-            out[n] = a[i]
-            i += 1
-        else:
-            out[n] = b[j]
-            j += 1
-        n += 1
+    if b[0] < a[0]: a, b = b, a
+    out, j = np.empty(len(a) + len(b), np.int64), 0
+    i = n = np.searchsorted(a, b[0])   # up to here there is only one
+    out[:i] = a[:i]
+    while i < len(a) and j < len(b):
+        x, y = a[i], b[j]
+        out[n] = min(x, y)
+        i, j, n = i + (x <= y), j + (y <= x), n + 1
+    for rest, k in ((a, i), (b, j)):
+        out[n:n + len(rest) - k] = rest[k:]
+        n += len(rest) - k
     return out[:n]
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NULLS', 'UNPACKED', 'EXPANSION', 'LAYOUTS', 'POWERS', 'NONE', 'ONE', 'NINE', 'TEN', 'MOST', 'ZERO', 'TIMES',
-           'MOST_COLUMNS', 'OFFSET', 'Raw', 'read_bytes', 'find_columns', 'text_source', 'read_text', 'text_times']
+           'MOST_COLUMNS', 'OFFSET', 'HOUR', 'NAT', 'LAST_TIME', 'Raw', 'read_bytes', 'find_columns', 'text_source',
+           'read_text', 'text_times', 'times_to_utc']
 
 # %% ../nbs/01_data/01_textfiles.ipynb #01-text-02
 import csv
@@ -14,6 +15,7 @@ import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -422,3 +424,96 @@ def _aware_times(clean):
     offset = clean.str.extract(OFFSET)[0].str.replace(":", "").replace({"Z": "+0000", "UTC": "+0000"})
     minutes = pd.to_numeric(offset.str[:3]) * 60 + pd.to_numeric(offset.str[0] + offset.str[3:])
     return when, minutes.to_numpy(float)
+
+# %% ../nbs/01_data/01_textfiles.ipynb #01-bars-21
+def _zone(tz, where):
+    try:
+        if isinstance(tz, (str, tzinfo)): return pd.Timestamp("2024-01-01", tz=tz).tz
+        raise TypeError(f"a {type(tz).__name__}")
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        raise DataError(f"read_bars: tz {tz!r} is not a time zone; use e.g. 'America/New_York' or 'UTC'") from error
+
+
+def _parse_times(raw):
+    """The times of a file and, when they are aware, their offset from UTC in minutes (else None)."""
+    frame, where = raw.frame, raw.label or raw.path.name
+    if "date" in frame and "clock" in frame: column = frame["date"].astype("str").str.strip() + " " + frame["clock"].astype("str").str.strip()
+    else: column = frame["time"] if "time" in frame else frame["date"]
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        when = pd.DatetimeIndex(column)
+        return when, (when.tz_localize(None) - when.tz_convert("UTC").tz_localize(None)) / pd.Timedelta("1min")
+    if column.dtype.kind == "M": return pd.DatetimeIndex(column), None
+    if column.dtype.kind not in "iu":
+        digits = pc.match_substring_regex(pa.array(column.astype("str"), pa.string()), r"^(\d{9,18}|[1-8]\d{18})$")
+        if not pc.all(pc.fill_null(digits, False)).as_py(): return text_times(column.astype("str"), where, LAYOUTS.get(raw.source, {}).get("dates", "ymd"))
+    return _counted_times(raw, column.astype("int64").to_numpy())
+
+# %% ../nbs/01_data/01_textfiles.ipynb #01-bars-21b
+def _counted_times(raw, number):
+    """Counts of seconds (or smaller units, by their size) since 1970."""
+    largest = max(abs(int(number.max())), abs(int(number.min()))) if len(number) else 0
+    unit, per = next(((u, p) for u, most, p in (("s", 10**11, 10**6), ("ms", 10**14, 10**3), ("us", 10**17, 1)) if largest < most), ("ns", 0.001))
+    raw.notes.append(f"times are counts of {unit} since 1970, which are UTC")
+    return pd.DatetimeIndex((number * per if per >= 1 else number // 1000).view("datetime64[us]"), tz="UTC"), np.zeros(len(number))
+
+# %% ../nbs/01_data/01_textfiles.ipynb #01-bars-22
+HOUR, NAT, LAST_TIME = 3_600_000_000, np.iinfo(np.int64).min, pd.Timestamp("2070-01-01").value // 1000   # microseconds
+
+def _localize(when, zone):
+    """Naive times of a clock in UTC, NaT where it shows them twice or never: by whole hours, which a change of the clock may cut, then row by row."""
+    when = when.as_unit("us")
+    def slowly(times): return times.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").tz_convert("UTC")
+    t = when.asi8
+    if str(zone) == "UTC" or when.hasnans or len(t) < 100: return slowly(when)
+    hour = t // HOUR
+    starts = np.r_[0, np.flatnonzero(np.diff(hour)) + 1]
+    first = hour[starts] * HOUR
+    begin, end = (slowly(pd.DatetimeIndex((first + add).view("datetime64[us]"))) for add in (0, HOUR - 1))
+    whole = ~begin.isna() & ~end.isna() & (end.asi8 - begin.asi8 == HOUR - 1)
+    length = np.diff(np.r_[starts, len(t)])
+    out = t + np.repeat(begin.asi8 - first, length)
+    cut = np.repeat(~whole, length)
+    if cut.any(): out[cut] = slowly(when[cut]).asi8
+    return pd.DatetimeIndex(out.view("datetime64[us]"), tz="UTC")
+
+# %% ../nbs/01_data/01_textfiles.ipynb #01-bars-22c
+def times_to_utc(
+    raw:Raw,  # A file as it was read
+    tz=None,  # Whose clock naive times are; for aware times it may agree, and is not needed
+):
+    """Times as UTC microseconds (NaT where they cannot be), the zone they were read in, and a function of the row that says why not.
+
+    Raises `DataError` for naive times without `tz`, and for aware ones that contradict it.
+    """
+    when, offset = _parse_times(raw)
+    line, ok, where = raw.frame["line"].to_numpy(), ~when.isna(), raw.label or raw.path.name
+    def unread(row):
+        if ok[row]: return f"has time {when[row]}, outside 1970 to 2069"
+        text = " ".join(str(raw.frame[c].iloc[row]) for c in ("time", "date", "clock") if c in raw.frame)
+        return f"has a time that cannot be read ({text[:60]!r}); times must be year-month-day hour:minute"
+    if offset is None:
+        if tz is None:
+            raise DataError(f"read_bars: {where} row {line[0]} has a time without a zone ({when[0]}); "
+                            "say whose clock it is, e.g. tz='America/New_York' or tz='UTC'")
+        utc = _in_years(_localize(when, _zone(tz, where)))
+        def changed(row): return f"has time {when[row]}, which happens twice or never in {tz} (clock change)" if ok[row] and 1970 <= when[row].year < 2070 else unread(row)
+        return utc, str(tz), changed
+    utc = _in_years(when.tz_convert("UTC").as_unit("us"))
+    if tz is not None and ok.any(): _refuse_other_zone(utc, ok & ~utc.isna(), offset, _zone(tz, where), where, line, tz)
+    return utc, str(tz or when.tz), unread
+
+# %% ../nbs/01_data/01_textfiles.ipynb #01-bars-22b
+def _in_years(utc):
+    """NaT for times before 1970 or after 2069: two-digit years of contracts mean these years, and calendars reach no further."""
+    t = utc.asi8
+    far = (t < 0) | (t >= LAST_TIME)
+    return pd.DatetimeIndex(np.where(far, NAT, t).view("datetime64[us]"), tz="UTC") if far.any() else utc
+
+
+def _refuse_other_zone(utc, ok, offset, zone, where, line, tz):
+    expected = (utc.tz_convert(zone).tz_localize(None) - utc.tz_localize(None)) / pd.Timedelta("1min")
+    wrong = np.flatnonzero(ok & (np.asarray(expected) != np.asarray(offset)))
+    if len(wrong):
+        row = wrong[0]
+        raise DataError(f"read_bars: {where} row {line[row]} carries its own zone ({offset[row] / 60:+.1f} h from UTC) and tz={tz!r} says "
+                        f"{expected[row] / 60:+.1f} h; leave tz out, or correct it")

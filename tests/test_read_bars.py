@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from futures_nb.bars import read_bars
+from futures_nb.formats import frame_to_raw
 from futures_nb.schema import BAR_COLUMNS, DataError, check_schema, contract_runs
 
 NAME = "ES 03-25.Last.txt"
@@ -498,6 +499,7 @@ def test_frames_of_three_libraries(table, intact):
     options = dict(contract="ESH25", tz="UTC", stamp="end")
     for frame in (table, pl.DataFrame(table), pa.table(table)):
         same(read_bars(frame, **options), intact)
+        assert frame_to_raw(frame).source == "frame"
         with pytest.raises(DataError, match="without a zone"): read_bars(frame, contract="ESH25", stamp="end")
     aware = table.assign(Time=table["Time"].dt.tz_localize("UTC"))
     same(read_bars(aware, contract="ESH25", stamp="end"), intact)

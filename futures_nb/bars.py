@@ -580,7 +580,7 @@ def _count(files, rows, odd, bar, dropping):
     said = list(dict.fromkeys(f.read["adjusted"] for f in files))
     missing = gap[np.flatnonzero(gap)]
     total |= dict(adjusted=said[0] if len(said) == 1 else "mixed", bar=_short(bar), gaps=len(missing) if bar is not None else None,
-                  longest_gap=float(missing.max() - 1 if len(missing) else -1), missing=int(missing.sum() - len(missing)))
+                  longest_gap=float(missing.max() - 1 if len(missing) else 0), missing=int(missing.sum() - len(missing)))
     return total | {"files": [f.read for f in files]}
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-45

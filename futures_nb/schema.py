@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MONTH_CODES', 'INSTRUMENTS', 'INDEX', 'BAR_COLUMNS', 'TS_DTYPE', 'DataError', 'nearest_name', 'Instrument',
            'add_instrument', 'parse_contract', 'contract_month', 'instrument', 'make_index', 'contract_runs',
-           'sort_by_expiry', 'check_schema']
+           'sort_by_expiry', 'index_of_runs', 'check_schema']
 
 # %% ../nbs/00_foundations/01_schema.ipynb #01-schema-02
 import difflib
@@ -180,6 +180,38 @@ def sort_by_expiry(frame):
     order = np.lexsort([frame.index.get_level_values("ts").asi8, rank[frame.index.codes[0]]])
     return frame.iloc[order]
 
+# %% ../nbs/00_foundations/01_schema.ipynb #01-schema-22b
+def _union(a, b):
+    """The times of two rising arrays, each once, rising; only where they overlap is there anything to sort."""
+    if b[0] < a[0]: a, b = b, a
+    i, j = np.searchsorted(a, b[0]), np.searchsorted(b, a[-1], side="right")
+    both = np.concatenate([a[i:], b[:j]])
+    both.sort(kind="stable")   # which is a merge where the parts rise
+    return np.concatenate([a[:i], both[np.r_[True, both[1:] != both[:-1]]] if len(both) else both, b[j:]])
+
+
+def _places(level, run):
+    """Where the times of `run` stand in `level`."""
+    k, n = np.searchsorted(level, run[0]), len(run)
+    alone = k + n <= len(level) and level[k + n - 1] == run[-1]   # no time of another contract between
+    return np.arange(k, k + n, dtype=np.int32) if alone else np.searchsorted(level, run).astype(np.int32)
+
+
+def index_of_runs(
+    names, # One contract per run of rows
+    cuts,  # Where the runs begin, and the number of rows: shape (n_runs + 1,)
+    t,     # Times, int64 microseconds UTC, rising inside each run
+) -> pd.MultiIndex:
+    """The index `(contract, ts)` that `make_index` builds by sorting, from runs of rows that already rise."""
+    runs = [t[a:b] for a, b in zip(cuts[:-1], cuts[1:])]
+    parts = runs
+    while len(parts) > 1: parts = [_union(*parts[i:i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
+    place = np.concatenate([_places(parts[0], run) for run in runs])
+    contracts = sorted(set(names))
+    code = np.repeat(np.array([contracts.index(name) for name in names], np.int32), np.diff(cuts))
+    times = pd.DatetimeIndex(parts[0].view("datetime64[us]"), tz="UTC")
+    return pd.MultiIndex(levels=[pd.Index(contracts, dtype="str"), times], codes=[code, place], names=INDEX, verify_integrity=False)
+
 # %% ../nbs/00_foundations/01_schema.ipynb #01-schema-24
 def check_schema(
     frame: pd.DataFrame | pd.Series,
@@ -201,7 +233,8 @@ def check_schema(
 
 
 def _check_order(index, where):
-    contract, ts = contract_runs(index), index.get_level_values("ts").asi8
+    contract, level, ts = contract_runs(index), index.levels[1], index.codes[1]
+    if not level.is_monotonic_increasing: ts = index.get_level_values("ts").asi8   # where the level rises, places compare like times
     names = [name for name, _, _ in contract]
     if len(set(names)) < len(names):
         raise DataError(f"{where}: rows of contract {max(names, key=names.count)} are not together; sort with sort_by_expiry")

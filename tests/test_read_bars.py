@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from futures_nb.bars import read_bars
+from futures_nb.formats import frame_to_raw
 from futures_nb.schema import BAR_COLUMNS, DataError, check_schema, contract_runs
 
 NAME = "ES 03-25.Last.txt"
@@ -383,3 +384,224 @@ def test_a_bar_length_that_is_none_is_named(tmp_path):
     pd.DataFrame({"time": times, "open": 5100.0, "high": 5101.0, "low": 5099.0, "close": 5100.0, "volume": 7}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(DataError, match="bar is 'abc'"):
         read_bars(tmp_path / "b.parquet", stamp="end", contract="ESH24", bar="abc")
+
+
+# Vendors ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_firstrate_preset_on_the_real_sample(data_dir, capsys):
+    path = data_dir / "nq_firstrate" / "NQ_1min_sample.csv"
+    bars = read_bars(path, source="firstrate", contract="NQ", adjusted=False)
+    pd.testing.assert_frame_equal(bars, read_bars(path, contract="NQ", tz="America/New_York", stamp="start"), check_flags=False)
+    read = bars.attrs["read"]
+    assert (read["source"], read["tz"], read["stamp"], read["adjusted"], read["off_session"]) == ("firstrate", "America/New_York", "start", False, 0)
+    assert "source firstrate; its times are in America/New_York and stamp the bar's start" in capsys.readouterr().out
+
+
+@pytest.fixture
+def nq(data_dir):
+    """The real Nasdaq sample: its lines, and its bars."""
+    path = data_dir / "nq_firstrate" / "NQ_1min_sample.csv"
+    return pd.read_csv(path, dtype=str), read_bars(path, source="firstrate", contract="NQ")
+
+
+def test_kibot_lines_of_real_bars(nq, tmp_path):
+    """No Kibot file is at hand: the real sample, which has Kibot's clock and stamp, in Kibot's layout."""
+    table, bars = nq
+    when = pd.to_datetime(table.pop("timestamp"))
+    table.insert(0, "d", when.dt.strftime("%m/%d/%Y"))
+    table.insert(1, "t", when.dt.strftime("%H:%M"))
+    table.to_csv(tmp_path / "NQZ23.txt", header=False, index=False)
+    kibot = read_bars(tmp_path / "NQZ23.txt", source="kibot")
+    same(kibot, bars)
+    assert kibot.attrs["read"]["adjusted"] == "unknown" and kibot.index[0][0] == "NQZ23"
+    assert "source='kibot'" in refusal(tmp_path / "NQZ23.txt")
+    table.assign(d=when.dt.strftime("%d/%m/%Y")).to_csv(tmp_path / "NQZ23.txt", header=False, index=False)
+    assert "row 1 has a time that cannot be read ('19/11/2023 18:00')" in refusal(tmp_path / "NQZ23.txt", source="kibot")
+
+
+def test_tradestation_lines_of_real_bars(nq, tmp_path):
+    """The same in TradeStation's layout: the bar's end, Chicago's clock, volume in two columns."""
+    table, bars = nq
+    when = (pd.to_datetime(table.pop("timestamp")) + pd.Timedelta("1min")).dt.tz_localize("America/New_York").dt.tz_convert("America/Chicago")
+    volume = table.pop("volume").astype(int)
+    up = volume // 3
+    rows = zip(when.dt.strftime("%m/%d/%Y"), when.dt.strftime("%H:%M"), *(table[c] for c in table), up, volume - up)
+    head = '"Date","Time","Open","High","Low","Close","Up","Down"\r\n'
+    (tmp_path / "NQZ23.txt").write_bytes((head + "".join(f"{','.join(map(str, row))}\r\n" for row in rows)).encode())
+    told = read_bars(tmp_path / "NQZ23.txt", tz="America/Chicago")
+    same(told, bars)
+    assert (told.attrs["read"]["source"], told.attrs["read"]["stamp"]) == ("tradestation", "end")
+    assert "say whose clock it is" in refusal(tmp_path / "NQZ23.txt")   # exchange or local time: nothing in the file says
+
+
+def test_tradingview_preset(data_dir, tmp_path):
+    path = data_dir / "tradingview" / "ES1_5m.parquet"
+    bars = read_bars(path, source="tradingview", contract="ES", adjusted=True)
+    read = bars.attrs["read"]
+    assert (read["source"], read["stamp"], read["adjusted"], read["bar"], len(bars)) == ("tradingview", "start", True, "5 min", 69_606)
+    table = pd.read_parquet(path).rename(columns={"volume": "Volume"})
+    seconds = table.set_axis(pd.Index(table.index.as_unit("s").asi8, name="time"))
+    seconds.to_csv(tmp_path / "CME_MINI_ES1!, 5.csv")
+    iso = table.set_axis(pd.Index(table.index.strftime("%Y-%m-%dT%H:%M:%S%z").str.replace(r"(\d\d)$", r":\1", regex=True), name="time"))
+    iso.to_csv(tmp_path / "iso.csv")
+    for name in ("CME_MINI_ES1!, 5.csv", "iso.csv"):
+        told = read_bars(tmp_path / name, contract="ES")
+        same(told, bars)
+        assert told.attrs["read"]["source"] == "tradingview" and told.attrs["read"]["adjusted"] == "unknown"
+
+
+def test_one_digit_years_across_a_decade(tmp_path):
+    """MGCG1 is February 2011 in a file of 2011 and February 2021 in a file of 2021; its spread is left out of both."""
+    for year in (2011, 2021):
+        rows = "".join(f"{year}-01-20 15:{m:02d},{s},{p},{p},{p},{p},3\n" for m in range(5) for s, p in (("MGCG1", 1345.5), ("MGCG1-MGCJ1", -0.7)))
+        (tmp_path / f"{year}.csv").write_text("time,symbol,open,high,low,close,volume\n" + rows)
+    bars = read_bars(tmp_path, tz="UTC", stamp="end")
+    assert [name for name, _, _ in contract_runs(bars.index)] == ["MGCG11", "MGCG21"]
+    assert len(bars) == 10 and bars.attrs["read"]["left_out"] == {"spread": 10}
+
+
+def test_adjusted_is_kept_and_checked(folder, capsys):
+    assert read_bars(folder / "intact").attrs["read"]["adjusted"] == "unknown"
+    assert "adjusted at rolls: unknown" in capsys.readouterr().out
+    assert read_bars(folder / "intact", adjusted=True).attrs["read"]["adjusted"] is True
+    assert "adjusted is 'yes'" in refusal(folder / "intact", adjusted="yes")
+    assert "source is 'ninja'; did you mean \"ninjatrader\"?" in refusal(folder / "intact", source="ninja")
+    assert "source says kibot" not in refusal(folder / "intact", source="kibot")
+
+
+# Many files, frames -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_threads_changes_nothing(folder, table, capsys):
+    for i, name in enumerate(["ESZ24", "ESH25", "ESM25", "ESU25", "ESZ25"]):
+        table.iloc[i * 500:i * 500 + 3000].to_csv(folder / f"{name}.csv", index=False)
+    said, frames = [], []
+    capsys.readouterr()
+    for n_jobs in (1, 2, 7, None):
+        frames.append(read_bars(str(folder / "ES???.csv"), tz="UTC", stamp="end", n_jobs=n_jobs))
+        said.append(capsys.readouterr())
+    for other, words in zip(frames[1:], said[1:]):
+        assert other.to_numpy().tobytes() == frames[0].to_numpy().tobytes() and other.index.equals(frames[0].index)
+        assert other.attrs == frames[0].attrs and words.out == said[0].out
+    assert "5/5" in said[0].err and "file/s" in said[0].err
+    read_bars(str(folder / "ES???.csv"), tz="UTC", stamp="end", progress=False)
+    read_bars(folder / "ESH25.csv", tz="UTC", stamp="end")
+    assert capsys.readouterr().err == ""
+    table.assign(High=1).to_csv(folder / "ESM25.csv", index=False)
+    (folder / "ESU25.csv").write_text("nothing\n")
+    assert len({refusal(str(folder / "ES???.csv"), tz="UTC", stamp="end", n_jobs=n) for n in (1, 2, 7)}) == 1
+    assert "n_jobs is 0" in refusal(folder / "intact", n_jobs=0)
+
+
+def test_frames_of_three_libraries(table, intact):
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    options = dict(contract="ESH25", tz="UTC", stamp="end")
+    for frame in (table, pl.DataFrame(table), pa.table(table)):
+        same(read_bars(frame, **options), intact)
+        assert frame_to_raw(frame).source == "frame"
+        with pytest.raises(DataError, match="without a zone"): read_bars(frame, contract="ESH25", stamp="end")
+    aware = table.assign(Time=table["Time"].dt.tz_localize("UTC"))
+    same(read_bars(aware, contract="ESH25", stamp="end"), intact)
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_files_of_one_name_are_told_apart(folder, real_lines):
+    for name, lines in (("a", real_lines[:3000]), ("b", with_fields(real_lines[2900:], 50, high="1.00"))):
+        (folder / name).mkdir()
+        (folder / name / NAME).write_bytes(b"\r\n".join(lines) + b"\r\n")
+    assert f"read_bars: b/{NAME} row 50 (ESH25 " in refusal([folder / "a", folder / "b"])
+    (folder / "b" / NAME).write_bytes(b"20241216\r\n" * 3)
+    assert f"read_bars: b/{NAME} " in refusal([folder / "a", folder / "b"], source="ninjatrader")
+
+
+def test_contracts_that_overlap_with_other_prices(folder, real_lines):
+    for name, lines in (("a", real_lines[:3000]), ("b", with_fields(real_lines[2900:], 50, high="7000.00", close="6999.75"))):
+        (folder / name).mkdir()
+        (folder / name / NAME).write_bytes(b"\r\n".join(lines) + b"\r\n")
+    line = refusal([folder / "a", folder / "b"])
+    assert f"b/{NAME} row 50 repeats (ESH25 " in line and f"of a/{NAME} row 2950 with other prices (close 6999.75 here, 60" in line and "100 such rows" in line
+    bars = read_bars([folder / "a", folder / "b"], on_bad="drop")
+    assert len(bars) == 6000 and bars.attrs["read"]["conflicts"] == 1 and bars["close"].max() < 6999
+    assert any("tell other prices" in sentence for sentence in bars.attrs["read"]["sentences"])
+
+
+@pytest.mark.parametrize("price", ["1e300", "9007199254740992"])
+def test_absurd_prices(folder, real_lines, price):
+    path = damaged(folder, with_fields(real_lines, 42, high=price))
+    assert "row 42 (ESH25 " in refusal(path) and "beyond 2^53 ticks of 0.25" in refusal(path)
+    assert read_bars(path, on_bad="drop").attrs["read"]["dropped"] == {"absurd": 1}
+    assert read_bars(path, on_bad="keep").attrs["read"]["bad_kept"] == {"absurd": 1}
+
+
+def test_volume_beyond_exact_numbers(folder, real_lines):
+    assert "row 42 (ESH25 " in (line := refusal(damaged(folder, with_fields(real_lines, 42, volume="9007199254740994")))) and "more than 2^53" in line
+    assert len(read_bars(damaged(folder, with_fields(real_lines, 42, volume="9007199254740992")))) == 6000
+
+
+def test_a_tick_that_does_not_divide_the_prices(folder, real_lines):
+    line = refusal(folder / "intact", contract="YMH25")
+    assert "bars lie off the grid of YMH25, 1 points (row 1: close 5994.5)" in line and "is it another instrument" in line
+    kept = read_bars(folder / "intact", contract="YMH25", on_bad="keep")
+    assert kept.attrs["read"]["off_tick"] > 3000
+    assert len(read_bars(folder / "intact", contract="YMH25", adjusted=True)) == 6000
+    some = list(real_lines)
+    for row in range(1, 2001): some = with_fields(some, row, close="6150.26", high="9000") if row % 20 == 0 else some
+    assert read_bars(damaged(folder, some)).attrs["read"]["off_tick"] == 100   # odd, not wrong
+
+
+def test_text_that_is_none(folder, real_lines, table):
+    options = dict(tz="UTC", stamp="end")
+    path = folder / "ESH25.csv"
+    text = table.to_csv(index=False)
+    for data, words in [
+        (text.encode("utf-16"), "UTF-16"), (text.encode("utf-16-be"), "UTF-16"), (text[:900].encode() + b"\0" + text[900:].encode(), "NUL byte"),
+        (text.replace(",", " ").encode(), "is not separated by"), (text.encode()[:-40] + b"\xff\xfe,\n", "not text in UTF-8"),
+        (b",".join(b"c%d" % i for i in range(1_000_000)) + b"\n1\n", "more than 1,000 columns"), (b"\n".join([b"a,b"] * 5), "no column for 'open'"),
+    ]:
+        path.write_bytes(data)
+        assert f"ESH25.csv {words}" in refusal(path, **options) or words in refusal(path, **options)
+    wide = table.astype(str).iloc[:100].to_csv(index=False) + "1," * 1_000_000 + "\n"
+    path.write_text(wide)
+    assert "row 102 has 1000001 of 6 columns" in refusal(path, **options)
+
+
+@pytest.mark.parametrize("layout", ["csv", "ninja"])
+def test_line_ends_and_marks(folder, real_lines, table, intact, layout):
+    path, options = (folder / "ESH25.csv", dict(tz="UTC", stamp="end")) if layout == "csv" else (folder / NAME, {})
+    text = table.to_csv(index=False).encode() if layout == "csv" else b"\n".join(real_lines) + b"\n"
+    for end in (b"\n", b"\r\n", b"\r"):
+        for mark in (b"", b"\xef\xbb\xbf"):
+            path.write_bytes(mark + text.replace(b"\n", end))
+            same(read_bars(path, **options), intact)
+    half = len(text) // 2
+    path.write_bytes(text[:half].replace(b"\n", b"\r") + text[half:].replace(b"\n", b"\r\n") + b"\n")
+    mixed = read_bars(path, **options)
+    same(mixed, intact)
+    assert any("line ends are mixed" in note for note in mixed.attrs["read"]["files"][0]["notes"])
+
+
+def test_packed_files_that_are_cut_or_bombs(folder, table):
+    path, options = folder / "ESH25.csv.gz", dict(tz="UTC", stamp="end")
+    path.write_bytes(gzip.compress(table.to_csv(index=False).encode())[:-7])
+    assert "ESH25.csv.gz cannot be read" in refusal(path, **options)
+    path.write_bytes(gzip.compress(b"time,open,high,low,close,volume\n" + b"0" * (200 << 20)))
+    assert "unpacks to more than 67,108,864 bytes" in refusal(path, **options)
+
+
+def test_times_outside_the_calendar(folder, table):
+    table["Time"] = table["Time"].astype(str)
+    for text in ("1969-12-31 23:59:00", "2070-01-01 00:00:00", "9999-12-31 23:59:00"):
+        table.loc[5999, "Time"] = text
+        table.to_csv(folder / "ESH25.csv", index=False)
+        assert f"row 6001 has time {text}, outside 1970 to 2069" in refusal(folder / "ESH25.csv", tz="UTC", stamp="end")
+
+
+def test_options_of_another_kind(folder):
+    path = folder / "intact"
+    for options, words in [(dict(contract=["ESH25"]), "contract is ['ESH25']"), (dict(tz=5), "tz 5 is not"), (dict(tz="America"), "tz 'America' is not"),
+                           (dict(bar=[]), "which is no length"), (dict(bar="NaT"), "pass a length"), (dict(bar="-1min"), "pass a length"), (dict(n_jobs="2"), "n_jobs is '2'")]:
+        assert words in refusal(path, **options), options
+    assert "columns is 'time'" in refusal(folder / "intact" / NAME, source="csv", columns="time")

@@ -36,7 +36,8 @@ from .schema import DataError, check_schema, parse_contract
 from .scores import skill
 from .sessions import off_session, session_table, to_sessions
 from .splits import WalkForward
-from .store import MANIFEST, Store
+from .parts import MANIFEST
+from .store import Store
 from .targets import label_uniqueness, make_target
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-05

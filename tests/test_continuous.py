@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 import futures_nb as fnb
-from futures_nb.roll import continuous, front_rows, roll_schedule
+from futures_nb.roll import front_rows, roll_schedule
 from futures_nb.schema import DataError, contract_runs, instrument
+from futures_nb.series import continuous
 from futures_nb.sessions import to_sessions
 from futures_nb.testing import cut_future
 

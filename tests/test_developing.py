@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import futures_nb as fnb
 from futures_nb.developing import developing_levels, naked_levels, put_bar, regrow_area
-from futures_nb.roll import continuous
+from futures_nb.series import continuous
 from futures_nb.testing import same_bits
 from futures_nb.vpoc import ALLOCATIONS, MAX_VOLUME, ONE, SHAPE_COLUMNS, grow_area, profile_shape_values, to_fixed_point
 

@@ -204,12 +204,12 @@ def test_a_reader_beside_a_writer_sees_whole_commits(writer, old_new, tmp_path):
 def test_a_reader_begins_again_when_a_writer_has_moved_on(old_store, old_new, tmp_path, monkeypatch):
     """A whole write happens after the reader took the manifest and before it opens the first part."""
     path, new, opened = fresh(old_store, tmp_path), old_new[1], []
-    real = store_module._open
+    real = store_module.open_part
     def late(*args):
         opened.append(args)
         if len(opened) == 1: fnb.Store(path).write(new, on_conflict="new")
         return real(*args)
-    monkeypatch.setattr(store_module, "_open", late)
+    monkeypatch.setattr(store_module, "open_part", late)
     same(fnb.Store(path).read(), new)
 
 

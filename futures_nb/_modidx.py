@@ -664,6 +664,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.runner.claim_run': ('06_running/runner.html#claim_run', 'futures_nb/runner.py'),
                                    'futures_nb.runner.count_trials': ('06_running/runner.html#count_trials', 'futures_nb/runner.py'),
                                    'futures_nb.runner.evaluate': ('06_running/runner.html#evaluate', 'futures_nb/runner.py'),
+                                   'futures_nb.runner.feed_sentences': ('06_running/runner.html#feed_sentences', 'futures_nb/runner.py'),
                                    'futures_nb.runner.fit_folds': ('06_running/runner.html#fit_folds', 'futures_nb/runner.py'),
                                    'futures_nb.runner.fold_facts': ('06_running/runner.html#fold_facts', 'futures_nb/runner.py'),
                                    'futures_nb.runner.has_work': ('06_running/runner.html#has_work', 'futures_nb/runner.py'),

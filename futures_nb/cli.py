@@ -92,6 +92,7 @@ def _run(args):
 def _ingest(args):
     from futures_nb.runner import load_market, write_frame
     from futures_nb.bars import mark_bars
+    from futures_nb.quality import check_bars
     from futures_nb.store import Store
     _check_folder(args.out)
     bars, _, facts = load_market(config_from_args(args))
@@ -101,7 +102,7 @@ def _ingest(args):
     else:
         wrote, store = Store(args.out).write(bars), Store(args.out)
         done = f"{wrote}\n{store}"
-    print(f"{facts['real']}\n{done}")
+    print(f"{facts['real']}\n{check_bars(bars)}\n{done}")
 
 
 def _features(args):

@@ -17,6 +17,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .bars import SOURCES
 from .schema import DataError, nearest_name
 
 # %% ../nbs/06_running/01_config.ipynb #01-config-05
@@ -103,7 +104,7 @@ class CostConfig:
 # %% ../nbs/06_running/01_config.ipynb #01-config-08
 ROWS = ("auto", "all", "daily")
 WORDS = {
-    "rows": ROWS, "data.source": ("auto", "ninjatrader", "csv", "parquet"), "data.stamp": ("", "start", "end"), "data.on_bad": ("raise", "drop", "keep"),
+    "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end"), "data.on_bad": ("raise", "drop", "keep"),
     "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "train.scaler": ("robust", "standard"),
 }
 LIMITS = {  # lowest and highest value there can be; a lowest of None: above zero

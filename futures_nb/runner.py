@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'write_whole', 'check_run', 'has_work', 'claim_run', 'bars_digest', 'is_writer', 'count_trials',
-           'load_market', 'holiday_sentences', 'vix_sentences', 'learning_rows', 'still_columns',
+           'load_market', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows', 'still_columns',
            'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem', 'evaluate',
            'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
@@ -30,6 +30,7 @@ from .config import RunConfig, config_to_toml, load_config
 from .dataset import make_dataset
 from .demo import demo_bars
 from .features import FEATURES, make_features
+from .quality import check_bars
 from .report import make_report
 from .roll import front_rows
 from .schema import DataError, check_schema, parse_contract
@@ -136,7 +137,7 @@ def load_market(config: RunConfig) -> tuple[pd.DataFrame, pd.DataFrame | None, d
     names = ", ".join(dict.fromkeys(f["path"] for f in read["files"]))
     with_vix = f"; daily VIX from {Path(d.vix).name}" if d.vix else "; no VIX was given, so its features are left out"
     real = bars.attrs.get("real") or f"All of it: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))} read from {names}{with_vix}."
-    quality = read["sentences"] + holiday_sentences(bars) + vix_sentences(vix)
+    quality = read["sentences"] + feed_sentences(bars) + holiday_sentences(bars) + vix_sentences(vix)
     return bars, vix, {"source": d.path, "real": real, "simulated": bars.attrs.get("simulated", "Nothing."), "read": read, "quality": quality}
 
 
@@ -149,10 +150,16 @@ def _own_bars(d):
         if getattr(d, name) != usual: raise DataError(f"data: {d.path} is a store, whose bars have been read already; leave out {name}")
     bars = Store(d.path).read(contracts=d.contract or None)
     if d.off_session == "drop": bars = bars[~off_session(bars)]
-    print(f"store {d.path}: {len(bars):,} bars of {bars.index.unique('contract').size} contracts")
+    print(f"store {d.path}: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))}")
     return bars
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-12b
+def feed_sentences(bars: pd.DataFrame) -> list[str]:
+    """What `check_bars` finds wrong with the bars or worth a look, in words."""
+    report = check_bars(bars)
+    return [f"check_bars: {report.sentence}"] + [f"{f.words}; {f.advice}" for f in report.findings if f.severity != "note"]
+
+
 def holiday_sentences(bars: pd.DataFrame) -> list[str]:
     """How many trade dates are holiday sessions, which the exchange clears with the next business day and this book does not merge."""
     dates = to_sessions(bars[["close"]])["trade_date"]

@@ -7,9 +7,11 @@ import subprocess
 import time
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+PACKAGES = ("numpy", "pandas", "numba", "pyarrow", "databento", "polars", "MarketProfile")   # ours and the peers; one that is absent is left out
 
 
 def peers_in_turn(peers: dict, rounds: int) -> dict:
@@ -31,12 +33,12 @@ def peers_in_turn(peers: dict, rounds: int) -> dict:
 
 def write_results(name: str, rows: list) -> None:
     """`results/<name>.json`: the rows with machine, date, commit and versions."""
-    def commit():
-        return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    def git(*command): return subprocess.run(["git", *command], cwd=HERE.parent, capture_output=True, text=True).stdout.strip()
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")   # results of the benchmark before this one change no code
     told = {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, python {platform.python_version()}", "threads": os.environ.get("OMP_NUM_THREADS"),
-        "load_before": round(os.getloadavg()[0], 2), "date": date.today().isoformat(), "commit": commit(),
-        "versions": {p: version(p) for p in ("numpy", "pandas", "numba", "torch")}, "rows": rows,
+        "load_before": round(os.getloadavg()[0], 2), "date": date.today().isoformat(), "commit": git("describe", "--always") + ("-dirty" if changed else ""),
+        "versions": {p: version(p) for p in PACKAGES if find_spec(p.replace("MarketProfile", "market_profile"))}, "rows": rows,
     }
     path = HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)

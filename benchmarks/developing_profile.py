@@ -5,7 +5,7 @@
 
 A window of 1,380 bars at every bar. Ours runs over all rows; the peers run over a sample of windows, evenly spread, and are extrapolated to
 all of them (`sample` and `step` say how many, and how many rows apart). Answers are compared before times; times are medians of rounds
-A B A B; compile time is reported apart. Peak memory is that of a process of its own.
+A B A B; kernels are compiled before the clock starts. Peak memory is that of a process of its own.
 """
 import argparse
 import importlib.util

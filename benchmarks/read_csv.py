@@ -3,7 +3,7 @@
     python benchmarks/read_csv.py            # writes benchmarks/results/read_csv.json
 
 `read_bars` does more than its peers: clock, contract, impossible and off-tick rows, sessions, gaps and the index. Peers may use all processors, and so
-does it. Answers are compared before times; times are medians of rounds A B A B; compile time is reported apart. polars is left out, and said, where it is absent.
+does it. Answers are compared before times; times are medians of rounds A B A B; kernels are compiled before the clock starts. polars is left out, and said, where it is absent.
 """
 import argparse
 import contextlib

@@ -8,7 +8,7 @@ starts, and does the same work: trade date, volume spread over low..high, point 
 per bar and level (what its documentation suggests), and with the differences that our kernel uses, which is the fastest we could write; the value area
 by rank there, which polars can express, and for the grown one a loop over the sorted levels of each session in numpy. Its answers must be equal to ours.
 py-market-profile puts a bar's volume on its close and grows its value area over traded rows: another definition, and less work. It is timed in three pairs.
-Answers are compared before times; times are medians of rounds A B A B; compile time is reported apart.
+Answers are compared before times; times are medians of rounds A B A B; kernels are compiled before the clock starts.
 """
 import argparse
 import importlib.util

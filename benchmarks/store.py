@@ -3,7 +3,7 @@
     python benchmarks/store.py            # writes benchmarks/results/store.json
 
 Once with one thread for everybody (POLARS_MAX_THREADS=1, use_threads=False) and once with each reader's default threads, each in a process
-of its own. Answers are compared before times. The last rows tell what other packings of the same values cost to keep and to read.
+of its own. Answers are compared before times. A table of its own tells what other packings of the same values cost to keep and read.
 """
 import argparse
 import json

@@ -673,6 +673,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.runner.input_sentences': ('06_running/runner.html#input_sentences', 'futures_nb/runner.py'),
                                    'futures_nb.runner.is_writer': ('06_running/runner.html#is_writer', 'futures_nb/runner.py'),
                                    'futures_nb.runner.learning_rows': ('06_running/runner.html#learning_rows', 'futures_nb/runner.py'),
+                                   'futures_nb.runner.load_bars': ('06_running/runner.html#load_bars', 'futures_nb/runner.py'),
                                    'futures_nb.runner.load_market': ('06_running/runner.html#load_market', 'futures_nb/runner.py'),
                                    'futures_nb.runner.one_thread': ('06_running/runner.html#one_thread', 'futures_nb/runner.py'),
                                    'futures_nb.runner.problem': ('06_running/runner.html#problem', 'futures_nb/runner.py'),

@@ -28,9 +28,9 @@ def _add(commands, name, what, example):
                                formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def _reading(p):
+def _reading(p, vix=True):
     p.add_argument("--data", metavar="PATH", help="bars: a file, a folder, a pattern or a store (default: the embedded demo market)")
-    p.add_argument("--vix", metavar="PATH", help="daily VIX, a CSV file")
+    if vix: p.add_argument("--vix", metavar="PATH", help="daily VIX, a CSV file")
     p.add_argument("--source", help="reader preset, such as ninjatrader, tradingview, databento or csv (default: auto)")
     p.add_argument("--contract", help="contract's name, such as ESH25, where the file does not tell it")
     p.add_argument("--tz", help="time zone of naive times, such as America/New_York")
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     q.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
     q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
     q = _add(commands, "ingest", "Read bars, say what is odd about them, and keep them in a store", "futures_nb ingest --data 'ES 03-25.Last.txt' --out bars")
-    _reading(q)
+    _reading(q, vix=False)
     q.add_argument("--out", metavar="DIR", required=True, help="the store's folder, made or added to; or one file, NAME.parquet")
     q = _add(commands, "features", "Compute the catalogue's features and write Parquet", "futures_nb features --data 'ES 03-25.Last.txt' --out features.parquet")
     _reading(q)
@@ -72,7 +72,7 @@ def config_from_args(args):
     config = load_config(getattr(args, "config", None), getattr(args, "set", []))
     empty = [f"--{arg.replace('_', '-')}" for arg in (*_DATA_OPTIONS, "out") if getattr(args, arg, None) == ""]
     if empty: raise DataError(f"{empty[0]} is empty; is a shell variable not set?")
-    given = {name: getattr(args, arg) for arg, name in _DATA_OPTIONS.items() if getattr(args, arg) is not None}
+    given = {name: getattr(args, arg) for arg, name in _DATA_OPTIONS.items() if getattr(args, arg, None) is not None}
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
     top = {k: getattr(args, k) for k in ("rows", "out") if getattr(args, k, None) is not None}
     if "out" not in top and given.get("path") and config.out == "runs/demo": top["out"] = "runs/own"
@@ -90,19 +90,20 @@ def _run(args):
 
 
 def _ingest(args):
-    from futures_nb.runner import load_market, write_frame
+    from futures_nb.runner import load_bars, write_frame
     from futures_nb.bars import mark_bars
     from futures_nb.quality import check_bars
     from futures_nb.store import Store
     _check_folder(args.out)
-    bars, _, facts = load_market(config_from_args(args))
+    bars = load_bars(config_from_args(args))
+    if "simulated" in bars.attrs: print(f"real: {bars.attrs['real']}\nsimulated: {bars.attrs['simulated']}")
     if Path(args.out).suffix == ".parquet":
         write_frame(args.out, mark_bars(bars))
         done = f"written: {args.out} ({len(bars):,} rows)"
     else:
         wrote, store = Store(args.out).write(bars), Store(args.out)
         done = f"{wrote}\n{store}"
-    print(f"{facts['real']}\n{check_bars(bars)}\n{done}")
+    print(f"{check_bars(bars)}\n{done}")
 
 
 def _features(args):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'write_whole', 'check_run', 'has_work', 'claim_run', 'bars_digest', 'is_writer', 'count_trials',
-           'load_market', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows', 'still_columns',
-           'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem', 'evaluate',
-           'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
+           'load_market', 'load_bars', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows',
+           'still_columns', 'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem',
+           'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import datetime
@@ -125,20 +125,22 @@ def _now():
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-12
 def load_market(config: RunConfig) -> tuple[pd.DataFrame, pd.DataFrame | None, dict]:
     """Bars, the VIX frame (or None), and facts about them as plain JSON: source, real, simulated, read."""
-    d = config.data
-    if config.is_demo:
-        bars = demo_bars(d.start or None, d.end or None)
-        vix = read_vix(d.vix or None)
-        real = f"{bars.attrs['real'].rstrip('.')}; the daily VIX of those days, from {vix.attrs['vix']['source']}."
-        return bars, vix, {"source": "demo", "real": real, "simulated": bars.attrs["simulated"], "quality": vix_sentences(vix)}
-    bars = _own_bars(d)
-    read = bars.attrs.get("read") or {"files": [{"path": d.path}], "sentences": [f"{d.path}: {len(bars):,} bars; nothing says which files they were read from"]}
-    vix = read_vix(d.vix) if d.vix else None
+    d, bars = config.data, load_bars(config)
+    is_simulated = "simulated" in bars.attrs          # the embedded market, also when it comes out of a store
+    vix = read_vix(d.vix or None) if d.vix or is_simulated else None
+    read = bars.attrs.get("read", {"files": [{"path": d.path}], "sentences": []})
     names = ", ".join(dict.fromkeys(f["path"] for f in read["files"]))
-    with_vix = f"; daily VIX from {Path(d.vix).name}" if d.vix else "; no VIX was given, so its features are left out"
-    real = bars.attrs.get("real") or f"All of it: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))} read from {names}{with_vix}."
-    quality = read["sentences"] + feed_sentences(bars) + holiday_sentences(bars) + vix_sentences(vix)
-    return bars, vix, {"source": d.path, "real": real, "simulated": bars.attrs.get("simulated", "Nothing."), "read": read, "quality": quality}
+    with_vix = f"; the daily VIX from {vix.attrs['vix']['source']}" if vix is not None else "; no VIX was given, so its features are left out"
+    real = bars.attrs.get("real", f"All of it: {len(bars):,} bars of {', '.join(bars.index.unique('contract'))} read from {names}")
+    quality = read["sentences"] + ([] if is_simulated else feed_sentences(bars) + holiday_sentences(bars)) + vix_sentences(vix)
+    facts = {"source": d.path or "demo", "real": f"{real.rstrip('.')}{with_vix}.", "simulated": bars.attrs.get("simulated", "Nothing."), "quality": quality}
+    return bars, vix, facts | ({} if is_simulated else {"read": read})
+
+
+def load_bars(config: RunConfig) -> pd.DataFrame:
+    """The bars meant by `[data]`: the embedded market's, those of files, or those of a store."""
+    d = config.data
+    return demo_bars(d.start or None, d.end or None) if config.is_demo else _own_bars(d)
 
 
 def _own_bars(d):
@@ -339,7 +341,7 @@ def run(
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28
 def problem(config, bars, features, target):
     """Features and target of the rows learned from, the counts of the others, and the folds."""
-    keep, rows = learning_rows(bars, features, target, config.rows_used)
+    keep, rows = learning_rows(bars, features, target, "daily" if config.rows == "auto" and "simulated" in bars.attrs else config.rows_used)
     if len(keep) == 0:
         slow = max(rows["nan_by_column"], key=rows["nan_by_column"].get, default="no feature")
         raise DataError(f"run: no row is left to learn from: {rows['bars']:,} bars, {rows['labelled']:,} rows with a label, and {slow} is missing in "

@@ -169,16 +169,53 @@ def test_every_file_a_page_loads_is_there(site):
             if not target.startswith("data:"): assert (path.parent / target.split("?")[0]).exists(), f"{path.name}: {target}"
 
 
-def test_results_are_drawn_from_their_files(tmp_path):
+@pytest.fixture
+def results_of(tmp_path):
+    """The page of one made-up benchmark, race.py, of these rows."""
     sys.path.insert(0, str(ROOT / "docs"))
     try: from results import results_page
     finally: sys.path.remove(str(ROOT / "docs"))
     (tmp_path / "results").mkdir()
-    (tmp_path / "race.py").write_text('"""A race: ours beside a peer.\n\n    python benchmarks/race.py   # writes\n"""\n')
-    told = {"machine": "a box", "threads": "1", "date": "2026-01-01", "commit": "abc", "versions": {"numpy": "2"},
-            "rows": [{"rows": 10_000, "median_s": {"ours": 0.01234, "peer": 2.0}, "ratio_to_ours": {"peer": 162.1}, "first_call_s": {"ours": 9}}, {"rows": 5, "peak_mb": 7}]}
-    (tmp_path / "results" / "race.json").write_text(json.dumps(told))
-    page = results_page(tmp_path)
-    assert "## A race: ours beside a peer\n" in page and "```sh\npython benchmarks/race.py\n```" in page
-    assert "| rows | ours [s] | peer [s] | peer / ours | peak mb |" in page and "| 10,000 | 0.0123 | 2 | 162 |  |" in page and "| 5 |  |  |  | 7 |" in page
-    assert "a box, threads: 1, numpy 2, commit abc, 2026-01-01." in page and "9" not in page.split("|")[-1]
+    (tmp_path / "race.py").write_text('"""A race: ours beside a peer.\n\n    python benchmarks/race.py   # writes\n\nBoth do the same work.\n"""\n')
+    def results_of(rows, **told):
+        told = {"machine": "a box", "threads": "1", "date": "2026-01-01", "commit": "abc", "versions": {"numpy": "2"}, "rows": rows} | told
+        (tmp_path / "results" / "race.json").write_text(json.dumps(told))
+        return results_page(tmp_path)
+    return results_of
+
+
+def test_results_have_a_row_for_each_peer_and_a_column_for_each_size(results_of):
+    def run(n, kb): return {"files": n, "rows": n * 5000, "kind": "one", "peak_mb": kb, "median_s": {"peer": 2.0 * n, "ours": 0.01234 * n}, "ratio_to_ours": {"peer": 162.1}, "first_call_s": {"ours": 99}}
+    page = results_of([run(1, 7), run(2, 8)], load_before=0.5)
+    for words in ("## A race\n\nOurs beside a peer.\n", "```sh\npython benchmarks/race.py\n```\n\nBoth do the same work.", "kind: one\n{ .same }",
+                  "|  | 5,000 rows | 10,000 rows |\n| :--- | ---: | ---: |\n| ours | 12.3 ms | 24.7 ms |\n| peer | 2 s <small>× 162</small> | 4 s <small>× 162</small> |\n",
+                  "| memory, peak | 7 MB | 8 MB |\n| *files* | 1 | 2 |\n", "a box, load 0.5 before, OMP_NUM_THREADS 1, numpy 2, commit abc, 2026-01-01."):
+        assert words in page
+    assert "99" not in page and "≈ 2" not in page
+
+
+def test_results_say_which_numbers_are_extrapolated(results_of):
+    run = {"rows": 5, "median_s_extrapolated": {"a peer": 2.0, "ours": 0.001}, "ratio_to_ours": {"a peer": 2000.0}, "sample": {"a peer": 12}, "step": {"a peer": 40}, "answers_equal": {"a peer": 1.0}}
+    page = results_of([run, run | {"rows": 50, "step": {"a peer": 400}}])
+    assert "| ours | 1 ms | 1 ms |\n| a peer | ≈ 2 s <small>× 2,000</small> | ≈ 2 s" in page
+    assert "≈ extrapolated from a sample to all windows, size by size. a peer: 12 of them, one in 40, 400." in page and "answers equal, a peer: 100\u00a0%" in page
+
+
+def test_results_of_steps_of_repeated_sizes_and_of_runs_inside_a_run(results_of):
+    page = results_of([{"mode": "parquet", "rows": 9, "with_profile": [9, 8], "seconds": {"read_bars": 2.5, "roll": 0.08}, "seconds_in_all": 2.6, "peak_gb": 0.79}])
+    assert "| mode | parquet |" in page and "| read_bars | 2.5 s |\n| roll | 80 ms |\n| in all | 2.6 s |\n| memory, peak | 0.79 GB |\n| *rows* | 9 |\n| *with profile* | 9<br>8 |" in page
+    page = results_of([{"rows": n, "threads": t, "median_s": {"ours": 1}} for t in ("1", "all") for n in (5, 6)])
+    assert page.count("|  | 5 rows | 6 rows |") == 2 and "threads: 1\n" in page and "threads: all\n" in page
+    page = results_of([{"rows": 7, "peak_memory": [{"window": w, "peak_mb": w + 1, "seconds": 0.5} for w in (1, 10)]}])
+    assert "Peak memory, 7 rows:" in page and "|  | window 1 | window 10 |" in page and "| memory, peak | 2 MB | 11 MB |" in page
+
+
+def test_results_of_the_benchmarks_lose_no_number_of_a_peer():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try: from results import results_page, seconds
+    finally: sys.path.remove(str(ROOT / "docs"))
+    page = results_page()
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        for row in json.loads(path.read_text())["rows"]:
+            for key in ("median_s", "median_s_extrapolated", "seconds"):
+                for name, s in (row.get(key) or {}).items(): assert re.search(rf"^\| {re.escape(name)} \|.*{re.escape(seconds(s))}", page, re.M), f"{path.name}: {name} of {s} s"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, contract_runs, instrument
+from .series import check_mapped
 from .sessions import off_session, to_sessions
 from .vpoc import ONE, SHAPE_COLUMNS, find_tick, point_of_control, profile_shape_values, to_fixed_point, value_area, volume_profile
 
@@ -90,6 +91,7 @@ def untouched_pocs(
     Raises `DataError` if `profiles` has a contract that `bars` lacks, or its sessions are not in order.
     """
     check_schema(bars, ["low", "high", "volume"], "untouched_pocs")
+    check_mapped(bars, "untouched_pocs")
     out = profiles.loc[profiles["poc"].notna(), ["poc", "ts"]].copy()
     runs, owner = {name: (a, b) for name, a, b in contract_runs(bars.index)}, contract_runs(out.index)
     unknown = sorted({name for name, _, _ in owner} - runs.keys())
@@ -153,10 +155,10 @@ def _session_traces(contract, time, part, profile, area):
     """Candles and bars of one session, as plotly has them."""
     import plotly.graph_objects as go
     local = time.tz_localize(None)          # plotly has no zones: the exchange's clock, as naive times
-    candles = go.Candlestick(x=local, **{c: part[c].to_numpy() for c in ("open", "high", "low", "close")}, name=contract, visible=False, showlegend=False)
+    candles = go.Candlestick(x=local, **{c: part[c].to_numpy() for c in ("open", "high", "low", "close")}, name=contract, line_width=1, visible=False, showlegend=False)
     inside = (profile.index >= area[0]) & (profile.index <= area[1])
     share = 100 * profile.to_numpy() / profile.sum()
-    beside = go.Bar(x=profile.to_numpy(), y=profile.index.to_numpy(), orientation="h", marker_color=np.where(inside, "#1f77b4", "#bbbbbb"), customdata=share,
+    beside = go.Bar(x=profile.to_numpy(), y=profile.index.to_numpy(), orientation="h", marker_line_width=0, marker_color=np.where(inside, "#1f77b4", "#bbbbbb"), customdata=share,
                     hovertemplate="%{y} points<br>%{x:,.0f} contracts<br>%{customdata:.2f} %<extra></extra>", name="volume", visible=False, showlegend=False)
     return candles, beside
 
@@ -183,7 +185,7 @@ def explore_profile(
     for k, ((contract, date), part) in enumerate(parts):
         name, time, profile, poc, area = _one_session(part, "explore_profile", tick, dict(options))
         for column, trace in enumerate(_session_traces(name, time, part, profile, area), 1): figure.add_trace(trace, 1, column)
-        lines = [dict(type="line", xref="paper", x0=0, x1=1, yref="y", y0=y, y1=y, line=dict(color=c, width=1, dash=d))
+        lines = [dict(type="line", opacity=1, xref="paper", x0=0, x1=1, yref="y", y0=y, y1=y, line=dict(color=c, width=1, dash=d))
                  for y, c, d in ((poc, "#d62728", "solid"), (area[0], "#1f77b4", "dot"), (area[1], "#1f77b4", "dot"))]
         title = f"{contract} {date:%Y-%m-%d}: point of control {poc:g}, value area {area[0]:g} to {area[1]:g}, {profile.sum():,.0f} contracts"
         shown = [j // 2 == k for j in range(2 * len(parts))]

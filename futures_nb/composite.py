@@ -112,7 +112,7 @@ def naked_levels(lo, hi, traded, ts, level, known, n_keep, out):
         if b < n: out[i, 0] = naked[b]
         if a > 0: out[i, 1] = naked[a - 1]
 
-
+# %% ../nbs/02_features/05_composite.ipynb #05-composite-42
 @numba.njit(cache=True)
 def _let_in(naked, born, n, level, new, n_keep):
     """Take out what is older than the last `n_keep` levels, put the level `new` in its place; returns their number."""

@@ -135,7 +135,7 @@ def end_of_stretch(bottom, top, a):
         b += 1
     return b, low, high
 
-
+# %% ../nbs/02_features/03_developing.ipynb #03-developing-60
 @numba.njit(cache=True)
 def develop_stretch(lo, hi, units, first, wanted, share, by_rank, step, triangular, bottom, top, a, b, base, profile, out, shapes):
     """The rows `a` to `b` of `developing_levels`; level t is stored at `t - base` of the empty `profile`."""
@@ -211,7 +211,7 @@ def check_count(name, value, where, what):
     """Raises `DataError` unless `value` is a whole number of 1 or more, or None."""
     if value is not None and (not isinstance(value, int | np.integer) or value < 1): raise DataError(f"{where}: {name} is {value}{what}")
 
-
+# %% ../nbs/02_features/03_developing.ipynb #03-developing-62
 def columns_needed(schedule, allocation="uniform"):
     """The columns of bars that are read."""
     return ["low", "high", "volume"] + ["close"] * (schedule is not None or allocation == "close")

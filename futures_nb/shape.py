@@ -116,9 +116,10 @@ def _one_session(bars, where, tick, options):
     names = [name for name, _, _ in contract_runs(bars.index)]
     if len(names) != 1: raise DataError(f"{where}: bars has {len(names)} contracts; pass the bars of one session, e.g. bars.loc[['ESH25']]")
     profile = volume_profile(bars, find_tick(names[0], tick, where), allocation=options.pop("allocation", "uniform"))
+    if not profile.sum(): raise DataError(f"{where}: nothing traded in {names[0]} from {bars.index[0][1]} to {bars.index[-1][1]}; choose another session")
     return names[0], bars.index.get_level_values("ts").tz_convert(instrument(names[0]).tz), profile, point_of_control(profile), value_area(profile, **options)
 
-
+# %% ../nbs/02_features/04_shape.ipynb #04-shape-32
 def plot_profile(
     bars:pd.DataFrame, # One session of one contract, index `(contract, ts)`
     profile:pd.Series|None=None, # As `volume_profile` gives it; None makes it from the bars
@@ -162,7 +163,7 @@ def _session_traces(contract, time, part, profile, area):
                     hovertemplate="%{y} points<br>%{x:,.0f} contracts<br>%{customdata:.2f} %<extra></extra>", name="volume", visible=False, showlegend=False)
     return candles, beside
 
-
+# %% ../nbs/02_features/04_shape.ipynb #04-shape-33
 def explore_profile(
     bars:pd.DataFrame, # Index `(contract, ts)`; `open`, `high`, `low`, `close` [points], `volume` [contracts]
     tick:float|None=None, # Price increment [points]; None takes the instrument's
@@ -170,7 +171,7 @@ def explore_profile(
     n_sessions:int=20, # The last so many sessions can be chosen; each carries its bars
     **options,         # As in `plot_profile`
 ):
-    """A plotly figure: price at the left, volume at each price at the right, one session at a time from a list; rows stamped while the market was closed are left out.
+    """A plotly figure: price at the left, volume at each price at the right, one session at a time from a list; rows stamped while the market was closed and sessions without volume are left out.
 
     Raises `DataError` if plotly is not installed.
     """
@@ -179,8 +180,9 @@ def explore_profile(
     check_schema(bars, ["open", "high", "low", "close", "volume"], "explore_profile")
     live = bars[~off_session(bars.index)]
     keys = [live.index.get_level_values("contract"), to_sessions(live[["low"]])["trade_date"].to_numpy()]
-    parts = sorted(live.groupby(keys, observed=True), key=lambda one: one[1].index[-1][1])[-n_sessions:]
-    if not parts: raise DataError("explore_profile: bars has no row inside a session")
+    traded = ((key, part) for key, part in live.groupby(keys, observed=True) if not (part["volume"] == 0).all())
+    parts = sorted(traded, key=lambda one: one[1].index[-1][1])[-n_sessions:]
+    if not parts: raise DataError("explore_profile: bars has no session in which anything traded")
     figure, buttons = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.75, 0.25], horizontal_spacing=0.02), []
     for k, ((contract, date), part) in enumerate(parts):
         name, time, profile, poc, area = _one_session(part, "explore_profile", tick, dict(options))

@@ -786,6 +786,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.series._common_moment': ('01_data/series.html#_common_moment', 'futures_nb/series.py'),
                                    'futures_nb.series._iso': ('01_data/series.html#_iso', 'futures_nb/series.py'),
                                    'futures_nb.series._joined': ('01_data/series.html#_joined', 'futures_nb/series.py'),
+                                   'futures_nb.series._possible': ('01_data/series.html#_possible', 'futures_nb/series.py'),
                                    'futures_nb.series._refuse_ratio': ('01_data/series.html#_refuse_ratio', 'futures_nb/series.py'),
                                    'futures_nb.series._roll_pairs': ('01_data/series.html#_roll_pairs', 'futures_nb/series.py'),
                                    'futures_nb.series._shifted': ('01_data/series.html#_shifted', 'futures_nb/series.py'),

@@ -31,7 +31,7 @@ def _common_moment(ts, close, old, new, decided):
 # %% ../nbs/01_data/06_series.ipynb #06-series-07
 def _roll_pairs(bars, runs, parts, spans, inst):
     """One dictionary per roll between the contracts in front: its decision, the closing pair, and how long the new one kept silent."""
-    ts, close, rows = ts_us(bars), bars["close"].to_numpy(dtype=np.float64), {name: (a, b) for name, a, b in runs}
+    ts, close, rows = ts_us(bars), _possible(bars["close"].to_numpy(dtype=np.float64), inst), {name: (a, b) for name, a, b in runs}
     at, rolls = {name: decided for name, decided, _ in spans}, []
     for (old, _, _), (new, first, stop) in zip(parts, parts[1:]):
         pair = _common_moment(ts, close, rows.get(old, (0, 0)), rows.get(new, (0, 0)), at[new])
@@ -44,6 +44,11 @@ def _roll_pairs(bars, runs, parts, spans, inst):
         rolls.append(dict(old=old, new=new, decided=_iso(at[new]), pair_ts=None if pair is None else _iso(ts[pair[0]]), old_close=p, new_close=q,
                           spread=None if pair is None else float(_spread(p, q, inst)), ratio=q / p if is_positive else None, n_waiting=max(0, waits)))
     return rolls
+
+
+def _possible(close, inst):
+    """NaN for a price of 2^50 ticks or more, which no market made: it is no leg of a roll."""
+    return np.where(np.abs(close) < 2.0**50 * inst.tick, close, np.nan)
 
 
 def _iso(us): return pd.Timestamp(us, unit="us", tz="UTC").isoformat()

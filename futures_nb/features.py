@@ -20,6 +20,7 @@ import pandas as pd
 from .asof import join_asof
 from .returns import block_sums
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, nearest_name
+from .series import check_mapped
 from .sessions import off_session, to_sessions
 from .developing import developing_levels
 from .vpoc import profile_levels, to_fixed_point
@@ -444,9 +445,11 @@ def make_features(
 ) -> pd.DataFrame:         # float64, on the index of `bars`, one column per feature
     """Features of each bar, from what was known at its `ts`. NaN in the warm-up: about 22 sessions of a contract for the whole catalogue.
 
-    What was computed, with the NaN of each column, is in `.attrs["features"]`. Raises `DataError` for an unknown name.
+    What was computed, with the NaN of each column, is in `.attrs["features"]`. Raises `DataError` for an unknown name, and for a
+    `continuous` series whose prices are not adjusted: its rolls would be returns.
     """
     check_schema(bars, BAR_COLUMNS, "make_features")
+    check_mapped(bars, "make_features")
     chosen, left_out = _chosen(features, vix is not None)
     if left_out and progress: print(f"make_features: without vix these are left out: {', '.join(left_out)}")
     closed, full = off_session(bars.index), to_sessions(bars[BAR_COLUMNS])

@@ -107,7 +107,8 @@ def _oil_end(days, month):
 # root: (last trade, is there a first notice before it, business days before the earlier of the two on which the calendar rolls)
 _ENDS = {"CL": (_oil_end, False, 3), "GC": (_metal_end, True, 1), "MGC": (_metal_end, True, 1), "ZN": (_note_end, True, 2),
          "6E": (_currency_end, False, 2)}
-_INDEX_END = (_index_end, False, 6)    # the Thursday of the week before, unless a holiday lies between
+_INDEX_END = (_index_end, False, 6)    # the Thursday of the week before, unless a holiday lies between; since June 2022 the Monday: 4
+_MONDAY_ROLLS = pd.Timestamp("2022-06-01")
 
 
 def _end_rule(inst):
@@ -192,11 +193,15 @@ def _roll_days(names, inst, days_before, expiry):
         elif expiry is None: last[name] = min(day for day in _ends_of(name, 'roll_schedule: rule "calendar"') if day is not None)
         elif not callable(expiry) and name not in expiry: raise DataError(f"roll_schedule: expiry has no date for {name} (it has {' '.join(map(str, expiry))})")
         else: last[name] = pd.Timestamp(expiry(name) if callable(expiry) else expiry[name]).normalize()
-    if days_before is None: days_before = 5 if expiry is not None else rule[2]
+    def before(name):
+        if days_before is not None: return days_before
+        if expiry is not None: return 5
+        return 4 if rule is _INDEX_END and contract_month(name) >= _MONDAY_ROLLS else rule[2]
+
     known = [day for day in last.values() if day is not pd.NaT]
     if not known: return last
-    days = _business_days(inst, min(known) - pd.Timedelta(days=2 * days_before + 20), max(known))
-    return {name: day if day is pd.NaT else days[max(0, days.searchsorted(day, side="right") - 1 - days_before)] for name, day in last.items()}
+    days = _business_days(inst, min(known) - pd.Timedelta(days=2 * (days_before or 6) + 20), max(known))
+    return {name: day if day is pd.NaT else days[max(0, days.searchsorted(day, side="right") - 1 - before(name))] for name, day in last.items()}
 
 # %% ../nbs/01_data/05_roll.ipynb #05-roll-78
 def _by_calendar(dates, table, begin, roll_day):
@@ -228,7 +233,7 @@ def roll_schedule(
     bars: pd.DataFrame,   # Several contracts of one market, index (contract, ts)
     rule: str = "volume", # `"volume"`, `"open_interest"` (a column of that name, as known at `ts`), or `"calendar"`
     *,
-    days_before: int | None = None, # Calendar: business days before first notice or last trade, the earlier; None: index 6, CL 3, ZN 2, 6E 2, GC 1
+    days_before: int | None = None, # Calendar: business days before first notice or last trade, the earlier; None: index 4 (6 before June 2022), CL 3, ZN 2, 6E 2, GC 1
     expiry=None,          # Calendar, other instruments: `{contract: date}` or a function of the contract; then `days_before` is 5 unless given
 ) -> pd.DataFrame:        # One row per contract that is ever in front: contract, decided, first, last [UTC]
     """From when to when each contract is the front one, decided at a close on what was known by then, and never going back.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, contract_runs, instrument
+from .series import check_mapped
 from .sessions import off_session, to_sessions
 from .vpoc import ONE, SHAPE_COLUMNS, find_tick, point_of_control, profile_shape_values, to_fixed_point, value_area, volume_profile
 
@@ -90,6 +91,7 @@ def untouched_pocs(
     Raises `DataError` if `profiles` has a contract that `bars` lacks, or its sessions are not in order.
     """
     check_schema(bars, ["low", "high", "volume"], "untouched_pocs")
+    check_mapped(bars, "untouched_pocs")
     out = profiles.loc[profiles["poc"].notna(), ["poc", "ts"]].copy()
     runs, owner = {name: (a, b) for name, a, b in contract_runs(bars.index)}, contract_runs(out.index)
     unknown = sorted({name for name, _, _ in owner} - runs.keys())
@@ -114,9 +116,10 @@ def _one_session(bars, where, tick, options):
     names = [name for name, _, _ in contract_runs(bars.index)]
     if len(names) != 1: raise DataError(f"{where}: bars has {len(names)} contracts; pass the bars of one session, e.g. bars.loc[['ESH25']]")
     profile = volume_profile(bars, find_tick(names[0], tick, where), allocation=options.pop("allocation", "uniform"))
+    if not profile.sum(): raise DataError(f"{where}: nothing traded in {names[0]} from {bars.index[0][1]} to {bars.index[-1][1]}; choose another session")
     return names[0], bars.index.get_level_values("ts").tz_convert(instrument(names[0]).tz), profile, point_of_control(profile), value_area(profile, **options)
 
-
+# %% ../nbs/02_features/04_shape.ipynb #04-shape-32
 def plot_profile(
     bars:pd.DataFrame, # One session of one contract, index `(contract, ts)`
     profile:pd.Series|None=None, # As `volume_profile` gives it; None makes it from the bars
@@ -153,14 +156,14 @@ def _session_traces(contract, time, part, profile, area):
     """Candles and bars of one session, as plotly has them."""
     import plotly.graph_objects as go
     local = time.tz_localize(None)          # plotly has no zones: the exchange's clock, as naive times
-    candles = go.Candlestick(x=local, **{c: part[c].to_numpy() for c in ("open", "high", "low", "close")}, name=contract, visible=False, showlegend=False)
+    candles = go.Candlestick(x=local, **{c: part[c].to_numpy() for c in ("open", "high", "low", "close")}, name=contract, line_width=1, visible=False, showlegend=False)
     inside = (profile.index >= area[0]) & (profile.index <= area[1])
     share = 100 * profile.to_numpy() / profile.sum()
-    beside = go.Bar(x=profile.to_numpy(), y=profile.index.to_numpy(), orientation="h", marker_color=np.where(inside, "#1f77b4", "#bbbbbb"), customdata=share,
+    beside = go.Bar(x=profile.to_numpy(), y=profile.index.to_numpy(), orientation="h", marker_line_width=0, marker_color=np.where(inside, "#1f77b4", "#bbbbbb"), customdata=share,
                     hovertemplate="%{y} points<br>%{x:,.0f} contracts<br>%{customdata:.2f} %<extra></extra>", name="volume", visible=False, showlegend=False)
     return candles, beside
 
-
+# %% ../nbs/02_features/04_shape.ipynb #04-shape-33
 def explore_profile(
     bars:pd.DataFrame, # Index `(contract, ts)`; `open`, `high`, `low`, `close` [points], `volume` [contracts]
     tick:float|None=None, # Price increment [points]; None takes the instrument's
@@ -168,7 +171,7 @@ def explore_profile(
     n_sessions:int=20, # The last so many sessions can be chosen; each carries its bars
     **options,         # As in `plot_profile`
 ):
-    """A plotly figure: price at the left, volume at each price at the right, one session at a time from a list; rows stamped while the market was closed are left out.
+    """A plotly figure: price at the left, volume at each price at the right, one session at a time from a list; rows stamped while the market was closed and sessions without volume are left out.
 
     Raises `DataError` if plotly is not installed.
     """
@@ -177,13 +180,14 @@ def explore_profile(
     check_schema(bars, ["open", "high", "low", "close", "volume"], "explore_profile")
     live = bars[~off_session(bars.index)]
     keys = [live.index.get_level_values("contract"), to_sessions(live[["low"]])["trade_date"].to_numpy()]
-    parts = sorted(live.groupby(keys, observed=True), key=lambda one: one[1].index[-1][1])[-n_sessions:]
-    if not parts: raise DataError("explore_profile: bars has no row inside a session")
+    traded = ((key, part) for key, part in live.groupby(keys, observed=True) if not (part["volume"] == 0).all())
+    parts = sorted(traded, key=lambda one: one[1].index[-1][1])[-n_sessions:]
+    if not parts: raise DataError("explore_profile: bars has no session in which anything traded")
     figure, buttons = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.75, 0.25], horizontal_spacing=0.02), []
     for k, ((contract, date), part) in enumerate(parts):
         name, time, profile, poc, area = _one_session(part, "explore_profile", tick, dict(options))
         for column, trace in enumerate(_session_traces(name, time, part, profile, area), 1): figure.add_trace(trace, 1, column)
-        lines = [dict(type="line", xref="paper", x0=0, x1=1, yref="y", y0=y, y1=y, line=dict(color=c, width=1, dash=d))
+        lines = [dict(type="line", opacity=1, xref="paper", x0=0, x1=1, yref="y", y0=y, y1=y, line=dict(color=c, width=1, dash=d))
                  for y, c, d in ((poc, "#d62728", "solid"), (area[0], "#1f77b4", "dot"), (area[1], "#1f77b4", "dot"))]
         title = f"{contract} {date:%Y-%m-%d}: point of control {poc:g}, value area {area[0]:g} to {area[1]:g}, {profile.sum():,.0f} contracts"
         shown = [j // 2 == k for j in range(2 * len(parts))]

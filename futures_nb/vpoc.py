@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, contract_month, contract_runs, instrument
+from .series import check_mapped
 from .sessions import DATED_RULES, off_session, session_table
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-05
@@ -47,7 +48,7 @@ def to_fixed_point(
 
 def ticks_to_price(ticks, tick):
     """Price of a whole number of ticks, the nearest float to its decimal: 1.08305, not 1.0830500000000001."""
-    return np.round(ticks * tick, 8)
+    return np.round(ticks * tick, 10)
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-06
 ALLOCATIONS = ("uniform", "close", "triangular")   # the compiled loops know them by their place
@@ -55,7 +56,7 @@ ALLOCATIONS = ("uniform", "close", "triangular")   # the compiled loops know the
 def find_tick(contract, tick, where):
     """The tick asked for, or the instrument's."""
     if tick is None: return instrument(contract).tick
-    if not tick > 0: raise DataError(f"{where}: tick is {tick}; pass the price increment, e.g. 0.25 for ES")
+    if not 0 < tick < math.inf: raise DataError(f"{where}: tick is {tick}; pass the price increment, e.g. 0.25 for ES")
     return tick
 
 
@@ -69,24 +70,25 @@ def check_choice(share, method, where, step=1, allocation="uniform"):
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-08
 def volume_profile(
     bars:pd.DataFrame, # One session: `low`, `high` [points], `volume` [contracts]; or trades: `price` [points], `volume` or `size`
-    tick:float=0.25,   # Price increment [points]; 0.25 for ES. Other prices go to the nearest level
+    tick:float=0.25,   # Price increment [points]; 0.25 for ES. Other prices go to the nearest level, halfway to the even one
     *,
     allocation:str="uniform", # Each bar's volume evenly from low to high, or all on the `"close"`, or `"triangular"`
 ) -> pd.Series:        # [contracts], shape (n_ticks,), indexed by price [points], lowest first
     """Volume at each price, from the lowest to the highest that may have traded; of trades exactly.
 
-    Raises `DataError` if `tick` is not positive, `bars` is empty, or a bar is none (NaN, high below low, absurd).
+    Raises `DataError` if `tick` is not positive, `bars` is empty or holds two contracts, or a bar is none (NaN, high below low, absurd).
     Source: the market profile of Steidlmayer and Hawkins (2003), with volume in place of time.
     """
     tick = find_tick(None, tick, "volume_profile")
     check_choice(0.7, "grow", "volume_profile", 1, allocation)
+    _check_one_contract(bars)
     bars = _trades_as_bars(bars, allocation)
     if bars.empty: raise DataError("volume_profile: bars has no rows; drop empty sessions first")
     lo, hi, units = to_fixed_point(bars, tick, allocation)
     if (units < 0).any():
         row = int(np.argmax(units < 0))
-        raise DataError(f"volume_profile: {bars.index[row]} has low {bars['low'].iloc[row]}, high {bars['high'].iloc[row]}, "
-                        f"volume {bars['volume'].iloc[row]}, which is no bar; drop it first")
+        said = ", ".join(f"{c} {bars[c].iloc[row]}" for c in ("low", "high", *["close"] * (allocation == "close"), "volume"))
+        raise DataError(f"volume_profile: {bars.index[row]} has {said}, which is no bar; drop it first")
     first, n_ticks = lo.min(), hi.max() - lo.min() + 1
     if n_ticks > MAX_TICKS: raise DataError(f"volume_profile: prices {bars['low'].min()} to {bars['high'].max()} are {n_ticks} ticks; check the prices and the tick")
     levels = _spread(lo - first, hi - first, units, n_ticks, allocation == "triangular")
@@ -103,6 +105,15 @@ def _trades_as_bars(frame, allocation):
     missing = [c for c in ("low", "high", "volume", *["close"] * (allocation == "close")) if c not in frame]
     if missing: raise DataError(f"volume_profile: column {missing[0]!r} is missing (the frame has {list(frame.columns)})")
     return frame
+
+
+def _check_one_contract(bars):
+    """Raises `DataError` if the rows are of two contracts, whose prices are two scales."""
+    check_mapped(bars, "volume_profile")
+    if "contract" not in bars.index.names or bars.empty: return
+    names = bars.index.get_level_values("contract").unique()
+    if len(names) > 1: raise DataError(f"volume_profile: bars hold {len(names)} contracts ({' '.join(names[:3])}), whose prices are not on one scale; pass one of them, "
+                                       "or map their prices and drop the index")
 
 
 def _spread(lo, hi, units, n_ticks, triangular):

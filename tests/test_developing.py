@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import futures_nb as fnb
-from futures_nb.developing import developing_levels, naked_levels, put_bar, regrow_area
+from futures_nb.composite import naked_levels
+from futures_nb.developing import developing_levels, put_bar, regrow_area
 from futures_nb.series import continuous
 from futures_nb.testing import same_bits
 from futures_nb.vpoc import ALLOCATIONS, MAX_VOLUME, ONE, SHAPE_COLUMNS, grow_area, profile_shape_values, to_fixed_point
@@ -286,6 +287,6 @@ def test_real_rolls_of_gold(gold):
     for new in schedule["contract"].iloc[1:]:
         i = int(np.flatnonzero(names == new)[0]) + 1000
         if i < 5000: continue
-        part, away = front[i - 4999:i + 1], np.round(shift[i - 4999:i + 1] - shift[i], 1)
+        part, away = front[i - 4999:i + 1].reset_index(drop=True), np.round(shift[i - 4999:i + 1] - shift[i], 1)
         profile = fnb.volume_profile(part.assign(low=part.low + away, high=part.high + away), 0.1)
         np.testing.assert_array_equal(got.iloc[i], [fnb.point_of_control(profile), *fnb.value_area(profile)])

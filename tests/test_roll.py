@@ -3,9 +3,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from futures_nb.bars import read_bars
 from futures_nb.roll import daily_volume, first_notice_date, front_rows, last_trade_date, roll_schedule
 from futures_nb.schema import instrument, make_index, parse_contract, sort_by_expiry
 from futures_nb.sessions import session_table, to_sessions, trade_dates
+from futures_nb.synth import synth_bars
 from futures_nb.testing import cut_future, replace_future
 
 MONTHS = "FGHJKMNQUVXZ"
@@ -190,3 +192,14 @@ def test_open_interest_by_a_loop(gold):
     got = roll_schedule(part, rule="open_interest")
     assert [name for _, name in found] == ["MGCJ22", "MGCM22", "MGCQ22"]
     assert list(zip(trade_dates(pd.DatetimeIndex(got["decided"][1:]), calendar="MGC"), got["contract"][1:])) == found
+
+
+def test_the_index_rolls_on_a_monday_since_june_2022(es_file):
+    """Volume of the contract that takes over, on the Thursday of the old rule and on the Monday of the new one, in a real file."""
+    volume = daily_volume(read_bars(es_file))["ESH25"]
+    assert volume["2024-12-12"] < 80_000 and volume["2024-12-16"] > 750_000
+    bars = synth_bars(n_contracts=2, n_days=30, overlap=15, minutes=240, start="2024-11-20")
+    for days_before, day in ((None, "2024-12-16"), (6, "2024-12-12")):
+        took = roll_schedule(bars, "calendar", days_before=days_before)
+        assert list(took["contract"]) == ["ESZ24", "ESH25"]
+        assert str(trade_dates(took["first"] + pd.Timedelta("1min"))[1].date()) == day

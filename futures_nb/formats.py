@@ -166,7 +166,7 @@ def read_parquet(
     path = Path(path)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
+        names, metadata = [f.name for f in file.schema_arrow if f.name != "__index_level_0__" or pa.types.is_timestamp(f.type)], file.schema_arrow.metadata or {}
     except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable Parquet file, perhaps cut: {_brief(error)}") from error
     keys = _keys(names, columns, path.name)
     if 8 * len(keys) * file.metadata.num_rows > UNPACKED_LIMIT:

@@ -270,9 +270,16 @@ def bar_length(
 
 MINUTE = 60_000_000
 
-def place_of(t, step):
-    """The moment of a bar that says where it belongs [us]: a bar longer than a minute belongs where its first minute does."""
-    return t if step is None or step <= MINUTE else t - (step - MINUTE)
+def place_of(t, step, bounds=None):
+    """The moment of a bar that says where it belongs [us]: a bar longer than a minute belongs where its first minute does.
+
+    With `bounds` (`session_bounds`) only if the market trades then or rests at the bar's end too: a day's bar reaches back into the rest before its session.
+    """
+    if step is None or step <= MINUTE: return t
+    first = t - (step - MINUTE)
+    if bounds is None: return first
+    rests = [closed_kinds(x, bounds.open, bounds.close, bounds.halt) != OPEN for x in (first, t)]
+    return np.where(rests[0] & ~rests[1], t, first)
 
 
 def _too_late(delay, n_bars, span):
@@ -291,7 +298,8 @@ def judge_calendar(
     """As `check_calendar`, for one market, indexed by `trade_date`."""
     t = np.sort(t)   # not np.unique: its hashing is many times slower
     t = t[np.append(True, np.diff(t) > 0)] if len(t) else t
-    where, bounds = place_of(t, step), session_bounds(t, inst)
+    bounds = session_bounds(t, inst)
+    where = place_of(t, step, bounds)
     row, kind = find_sessions(where, bounds.close), closed_kinds(where, bounds.open, bounds.close, bounds.halt)
     inside = np.flatnonzero(kind == OPEN)
     if len(inside) == 0: raise DataError(f"check_calendar: none of {len(t)} bars lies in a session of {inst.symbol}; check their time zone")

@@ -50,6 +50,7 @@ def find_files(paths) -> list[Path]:
     if not isinstance(paths, (list, tuple)): paths = [paths]
     found = []
     for given in paths:
+        if hasattr(given, "collect"): raise DataError(f"read_bars: a {type(given).__name__} is no frame yet; collect() it first")
         try:
             path = Path(given).expanduser()
             if path.is_dir():
@@ -347,6 +348,7 @@ def _is_naive(raw):
 def _told_stamp(raw, tz, stamp):
     """Start or end, as the user or else the vendor says; the refusal asks for the zone too where that is open."""
     preset, where = PRESETS.get(raw.source, {}), raw.label or raw.path.name
+    if raw.source == "futures_nb" and stamp not in (None, "end"): raise DataError(f"read_bars: {where} holds bars of this book, whose ts is the bar's end, and stamp says {stamp!r}; leave stamp out")
     stamp = stamp or preset.get("stamp")
     if stamp in ("start", "end", "date"): return stamp
     if not (tz or preset.get("tz")) and _is_naive(raw): raise DataError(

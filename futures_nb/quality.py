@@ -650,7 +650,7 @@ def _check_adjusted(feed, place, off):
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-50
 def _report_adjusted(feed, root, n, found, verdict):
     told = "; ".join(found) or "no roll in its time would leave a jump that can be seen"
-    if verdict <= -3: feed.findings.append(Finding("warning", "adjusted", n, f"{root} is {_confidence(verdict)} back-adjusted: {told}",
+    if verdict <= -4: feed.findings.append(Finding("warning", "adjusted", n, f"{root} is {_confidence(verdict)} back-adjusted: {told}",
                                                    "returns in points are right, percent returns and price levels of early years are not; use raw contracts and continuous()"))
     elif verdict >= 3: feed.findings.append(Finding("note", "not_adjusted", n, f"{root} is {_confidence(verdict)} not adjusted: {told}", "mask the roll gaps, or build the series with continuous()"))
     else: feed.findings.append(Finding("note", "adjustment_unknown", n, f"cannot tell whether {root} is back-adjusted: {told}", "ask the vendor, or compare it with one contract"))

@@ -625,7 +625,8 @@ def _oddities(rows, names, bar, n_jobs=1):
         off[a:b] = why != OPEN
         if step:
             missing = missing_bars(rows.t[a:b], find_sessions(where, bounds.close), ~off[a:b], step, bounds.halt)
-            gap[a:b] = np.where(missing > 0, missing + 1, 0)
+            late = np.flatnonzero(missing)
+            gap[a + late] = missing[late] + 1
         kind.update({int(a + i): _KINDS[why[i]] for i in np.flatnonzero(off[a:b])})
     _in_threads(walk, range(len(cuts) - 1), n_jobs)
     return dict(off_session=off, zero_volume=rows.numbers[4] == 0, off_tick=rows.off_tick, gap=gap, kind=kind)

@@ -131,7 +131,7 @@ def _ts(times, where):
     return ts.tz_convert("UTC").as_unit("us")
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def find_sessions(t, close):
     """For each time `t` the position of the first session whose `close` is not before it, int64; all in the same unit.
 
@@ -186,7 +186,7 @@ def trade_dates(
 OPEN, HALT, BREAK, CLOSED = 0, 1, 2, 3
 SHORT_BREAK = 2 * 3600 * 1_000_000   # the daily rest is an hour; a longer pause is a weekend, a holiday or an early close [us]
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def closed_kinds(t, opens, closes, halts):
     """Whether and why the market rests at each time `t`, uint8: 0 it is open, 1 halt, 2 daily break, 3 weekend, holiday or early close.
 

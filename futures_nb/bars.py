@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRICES', 'TEXT_PRESETS', 'PRESETS', 'SOURCES', 'SUFFIXES', 'MAGIC', 'EXACT', 'WORDS', 'ADJUSTED', 'find_files',
-           'infer_bar', 'rows_in_order', 'read_bars', 'mark_bars']
+           'infer_bar', 'rows_in_order', 'missing_bars', 'read_bars', 'mark_bars']
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-02
 import bisect
@@ -23,7 +23,7 @@ from numba import njit
 from .formats import FORMAT_PRESETS, OWN_MARK, frame_to_raw
 from .schema import (BAR_COLUMNS, INSTRUMENTS, MONTH_CODES, DataError, check_schema, contract_month, contract_runs,
                                index_of_runs, instrument, nearest_name, parse_contract)
-from .sessions import DATED_RULES, session_table, trade_dates
+from .sessions import BREAK, CLOSED, DAY, HALT, OPEN, closed_kinds, find_sessions, place_of, session_bounds, usual_step
 from .textfiles import LAYOUTS, NAT, OFFSET, read_bytes, read_text, text_source, times_to_utc
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-05
@@ -50,6 +50,7 @@ def find_files(paths) -> list[Path]:
     if not isinstance(paths, (list, tuple)): paths = [paths]
     found = []
     for given in paths:
+        if hasattr(given, "collect"): raise DataError(f"read_bars: a {type(given).__name__} is no frame yet; collect() it first")
         try:
             path = Path(given).expanduser()
             if path.is_dir():
@@ -97,9 +98,9 @@ def _name_contract(path, source):
         root, month, year = ninja.groups()
         if "##" in (month, year): return root
         if 1 <= int(month) <= 12: return f"{root}{MONTH_CODES[int(month) - 1]}{year}"
-    head = re.split(r"[ _.\-]", path.name)[0]
-    is_name = re.fullmatch(r"[A-Z0-9]{1,4}[FGHJKMNQUVXZ]\d\d", head, re.ASCII) and head[:-3] in INSTRUMENTS
-    return head if is_name else None
+    names = [re.fullmatch(r"([A-Z0-9]{1,4})[FGHJKMNQUVXZ]\d\d", part, re.ASCII) for part in re.split(r"[ _.\-]", path.name.upper())[:2]]
+    contracts = [m[0] for m in names if m and m[1] in INSTRUMENTS]
+    return contracts[0] if names[0] and len(contracts) == 1 else None   # ESH25-ESM25.csv holds a spread
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-46
 def _read_one(item, label, source, columns):
@@ -120,58 +121,83 @@ def _read_one(item, label, source, columns):
     return raw
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-26
-def _full_year(symbol, last):
-    """`MGCG1` last traded in 2021 as `MGCG21`: the first year with that digit in which it had not yet expired; None if no contract."""
-    short = re.fullmatch(r"([A-Z0-9]+?)([FGHJKMNQUVXZ])([0-9])", symbol)
-    if short is None: return symbol if re.fullmatch(r"[A-Z0-9]+?[FGHJKMNQUVXZ][0-9]{2}", symbol) or symbol in INSTRUMENTS else None
-    root, letter, digit = short.groups()
-    month = MONTH_CODES.index(letter) + 1
-    years = (y for y in range(last.year, last.year + 11) if y % 10 == int(digit) and (y, month) >= (last.year, last.month))
-    return f"{root}{letter}{next(years) % 100:02d}"
+_SYMBOL = re.compile(r"(?:(?!UD:)[A-Z_]+:)?([A-Z0-9]+?)(?:([FGHJKMNQUVXZ])(?:20)?(\d\d?))?(?:[.\-][A-Z]+)?", re.ASCII)
+
+def _named(symbol, t):
+    """`(symbol's contract, which of the times t it holds)`: MGCG1 is the first G contract of a year ending in 1 that had not expired at each `t` [us]; [] if it is no contract."""
+    match = _SYMBOL.fullmatch(symbol.strip().upper())
+    if match is None: return []
+    root, letter, digits = match.groups()
+    if letter is None or root + letter + digits in INSTRUMENTS: return [(name, slice(None)) for name in (symbol.strip().upper(), root) if name in INSTRUMENTS][:1]
+    if len(digits) == 2: return [(root + letter + digits, slice(None))]
+    def year(month): return (first := month // 12 + 1970 + (month % 12 > MONTH_CODES.index(letter))) + (int(digits) - first) % 10
+    ends = [int(year(int(np.datetime64(int(x), "us").astype("datetime64[M]").astype(int)))) for x in ((t[t != NAT].min(), t[t != NAT].max()) if (t != NAT).any() else ())]
+    if len(set(ends)) <= 1: return [(f"{root}{letter}{y % 100:02d}", slice(None)) for y in ends[:1]]
+    years = year(np.where(t == NAT, t.max(), t).view("datetime64[us]").astype("datetime64[M]").astype(np.int64))
+    return [(f"{root}{letter}{y % 100:02d}", years == y) for y in np.unique(years)]
+
+
+# %% ../nbs/01_data/03_bars.ipynb #01-bars-26b
+def _symbol_names(column, t):
+    """Distinct contracts, the number of its contract for each row (-1: none), and the symbols that are none with their rows."""
+    codes, symbols = pd.factorize(column.astype("object").where(column.notna(), ""))
+    order, edges = None, None
+    if len(symbols) > 1:
+        order = np.argsort(codes, kind="stable")
+        edges = np.searchsorted(codes[order], np.arange(len(symbols) + 1))
+    found, number, other = {}, np.full(len(codes), -1), {}
+    for i, symbol in enumerate(map(str, symbols)):
+        rows = slice(None) if order is None else order[edges[i]:edges[i + 1]]
+        parts = _named(symbol, t[rows])
+        for name, part in parts: number[rows if isinstance(part, slice) else np.arange(len(codes))[rows][part]] = found.setdefault(name, len(found))
+        if not parts: other[symbol] = rows
+    return list(found), number, other
+
+
+def _from_symbols(raw, t, contract):
+    """As `_contracts`, from the symbol column."""
+    where = raw.label or raw.path.name
+    names, number, other = _symbol_names(raw.frame["symbol"], t)
+    spreads = [s for s in other if re.search(r"[A-Z0-9]-|:", s)]
+    if contract is not None and contract not in names:
+        if len(names) + len(other) > 1: raise DataError(f"read_bars: {where} has no contract {contract}{nearest_name(contract, names)} (it has {names[:8]} ...)")
+        if names: raise DataError(f"read_bars: {where} has symbol {raw.frame['symbol'].iloc[0]!r}, which is {names[0]}, and contract says {contract}; leave contract out, or correct it")
+        return [contract], np.zeros(len(t), np.int64), np.ones(len(t), bool), {}
+    unknown = [s for s in other if s not in spreads]
+    if unknown: raise DataError(f"read_bars: {where} has symbol {unknown[0]!r}, which is no contract such as ESH25; rename it or pass contract=")
+    for name in names: instrument(name)
+    is_other = (number >= 0) & (number != names.index(contract)) if contract is not None else np.zeros(len(t), bool)
+    if spreads and not names: raw.notes.append(f"it holds calendar spreads only, such as {spreads[0]!r}")
+    by_name = sorted(names)
+    rank = np.array([by_name.index(name) for name in names] + [-1])
+    left_out = {"spread": int((number < 0).sum()), "other_contract": int(is_other.sum())}
+    return by_name, rank[number], (number >= 0) & ~is_other, {k: v for k, v in left_out.items() if v}
 
 
 def _contracts(raw, ts, contract):
     """Names of contracts, the number of its name for each row, True where a row stays, and how many are left out for which reason."""
-    n, where = len(raw.frame), raw.label or raw.path.name
-    if "symbol" not in raw.frame:
-        name = contract or _name_contract(raw.path, raw.source)
-        if name is None: raise DataError(f"read_bars: {where} does not say which contract it holds; pass contract='ESH25', or 'ES' for a continuous series")
-        instrument(name); parse_contract(name)
-        return [name], np.zeros(n, np.int64), np.ones(n, bool), {}
-    symbols = raw.frame["symbol"].astype("object")
-    codes, symbols = pd.factorize(symbols.where(symbols.notna(), ""))
-    when = ts.asi8.astype(float)
-    when[ts.isna()] = np.nan
-    last = pd.Series(when).groupby(codes).max()
-    names = [_full_year(str(s).strip(), pd.Timestamp(int(last[i]), unit="us")) if np.isfinite(last[i]) else None for i, s in enumerate(symbols)]
-    spread = np.array([name is None and re.search(r"[A-Z0-9]-|:", str(s)) is not None for name, s in zip(names, symbols)], bool)
-    unknown = [s for s, name, is_spread in zip(symbols, names, spread) if name is None and not is_spread]
-    if contract is not None and contract not in names:
-        if len(symbols) > 1: raise DataError(f"read_bars: {where} has no contract {contract}{nearest_name(contract, names)} (it has {[x for x in names if x][:8]} ...)")
-        names, spread, unknown = [contract], np.zeros(1, bool), []
-    if unknown: raise DataError(f"read_bars: {where} has symbol {unknown[0]!r}, which is no contract such as ESH25; rename it or pass contract=")
-    for name in {x for x in names if x}: instrument(name)
-    other = ~spread & np.array([contract is not None and x != contract for x in names], bool)
-    left_out = {"spread": int(spread[codes].sum()), "other_contract": int(other[codes].sum())}
-    distinct = sorted({x for x in names if x})
-    number = np.array([distinct.index(x) if x else -1 for x in names])
-    return distinct, number[codes], ~(spread | other)[codes], {k: v for k, v in left_out.items() if v}
+    if "symbol" in raw.frame: return _from_symbols(raw, ts.asi8, contract)
+    where, told = raw.label or raw.path.name, _name_contract(raw.path, raw.source)
+    name = contract or told
+    if name is None: raise DataError(f"read_bars: {where} does not say which contract it holds; pass contract='ESH25', or 'ES' for a continuous series")
+    instrument(name); parse_contract(name)
+    if told not in (None, name): raw.notes.append(f"its name says {told} and contract says {name}: read as {name}")
+    return [name], np.zeros(len(raw.frame), np.int64), np.ones(len(raw.frame), bool), {}
+
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-29
 def infer_bar(
     ts,            # Times of bars
     contract=None, # One name or number per row; None: all one contract
 ) -> pd.Timedelta | None:
-    """The smallest step that makes up at least 1 % of the steps inside contracts; None if there is none (tick bars) or one row."""
+    """The `usual_step` inside contracts; None if there is none (tick bars, one row)."""
     t = pd.DatetimeIndex(ts).as_unit("us").asi8
     code = np.zeros(len(t), np.int64) if contract is None else pd.factorize(np.asarray(contract))[0]
     order = np.lexsort([t, code])  # by time, so that rows in disorder do not matter
     steps = np.diff(t[order])[np.diff(code[order]) == 0]
     steps = steps[steps > 0]
-    size, count = np.unique(steps, return_counts=True)
-    size = size[count >= max(1, 0.01 * len(steps))]
-    if len(size) == 0 or size[0] < 1_000_000: return None
-    return pd.Timedelta(int(size[0]), unit="us")
+    size = usual_step(steps)
+    return None if size is None else pd.Timedelta(size, unit="us")
 
 
 def _bar_length(found, where, bar):
@@ -190,7 +216,7 @@ def _short(delta):
     if delta is None: return "uneven"
     seconds = int(delta.total_seconds())
     for size, name in ((86400, "day"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds and seconds % size == 0 and delta == pd.Timedelta(seconds=seconds): return f"{seconds // size} {name}"
+        if seconds and seconds % size == 0 and delta == pd.Timedelta(seconds=seconds): return f"{seconds // size} {name}{'s' * (name == 'day' and seconds > size)}"
     return str(delta)
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-32
@@ -252,7 +278,7 @@ def _scan(t, code, n_codes, numbers, above_zero, most):
 def _found_length(scan, t, code):
     """What `infer_bar` says, from the pass where that suffices."""
     n_bad, n_disorder, least, n_least, n_steps, _ = scan
-    if n_bad or n_disorder or n_steps == 0 or n_least < max(1, 0.01 * n_steps):
+    if n_bad or n_disorder or n_steps == 0 or n_least < 0.9 * n_steps:
         return infer_bar(pd.DatetimeIndex(t[t != NAT].view("datetime64[us]")), code[t != NAT])
     return pd.Timedelta(int(least), unit="us") if least >= 1_000_000 else None
 
@@ -302,6 +328,7 @@ class _File:
     names: list
     read: dict
     problems: list       # (line, row or -1, cause, function of the row that puts it in words), by line
+    coarse: int = 1      # ticks of which all prices of the file are multiples
 
 
 def _is_naive(raw):
@@ -315,12 +342,13 @@ def _is_naive(raw):
 def _told_stamp(raw, tz, stamp):
     """Start or end, as the user or else the vendor says; the refusal asks for the zone too where that is open."""
     preset, where = PRESETS.get(raw.source, {}), raw.label or raw.path.name
+    if raw.source == "futures_nb" and stamp not in (None, "end"): raise DataError(f"read_bars: {where} holds bars of this book, whose ts is the bar's end, and stamp says {stamp!r}; leave stamp out")
     stamp = stamp or preset.get("stamp")
-    if stamp in ("start", "end"): return stamp
+    if stamp in ("start", "end", "date"): return stamp
     if not (tz or preset.get("tz")) and _is_naive(raw): raise DataError(
         f"read_bars: {where} row {raw.frame['line'].iloc[0]} has a time without a time zone and no stamp is told; pass tz='America/New_York' or what "
-        "the vendor's notes say, and stamp='start' or 'end' of the bar")
-    raise DataError(f"read_bars: stamp is {stamp!r} for {where}; say whether its time is the bar's 'start' or 'end' (the vendor's notes tell)")
+        "the vendor's notes say, and stamp='start' or 'end' of the bar, or 'date' for trade dates")
+    raise DataError(f"read_bars: stamp is {stamp!r} for {where}; say whether its time is the bar's 'start' or 'end', or a trade 'date' (the vendor's notes tell)")
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-38b
 def _judge(raw, contract, tz, stamp, bar, adjusted):
@@ -329,7 +357,7 @@ def _judge(raw, contract, tz, stamp, bar, adjusted):
     stamp = _told_stamp(raw, tz, stamp)
     if raw.frame.empty and raw.unreadable: raise DataError(f"read_bars: {where} row {raw.unreadable[0][0]} {raw.unreadable[0][1]}; no row can be read")
     if raw.frame.empty: raise DataError(f"read_bars: {where} has no rows; export it again")
-    ts, zone, why_not = times_to_utc(raw, tz or preset.get("tz"))
+    ts, zone, why_not = times_to_utc(raw, "UTC" if stamp == "date" and _is_naive(raw) else tz or preset.get("tz"))
     names, code, mine, left_out = _contracts(raw, ts, contract)
     t, line, numbers, at = ts.asi8, raw.frame["line"].to_numpy(), _numbers_of(raw.frame), None
     if not mine.all():
@@ -337,9 +365,8 @@ def _judge(raw, contract, tz, stamp, bar, adjusted):
         t, line, numbers, code = t[at], line[at], np.ascontiguousarray(numbers[:, at]), code[at]
     scan = _scan(t, code, len(names), numbers, *_limits(names))
     length = _bar_length(_found_length(scan, t, code), where, bar)
-    if stamp == "start":
-        if length is None: raise DataError(f"read_bars: {where} is stamped at the bar's start and the bar's length cannot be seen; pass bar='1min'")
-        t = np.where(t == NAT, NAT, t + length // pd.Timedelta("1us")) if scan[0] else t + length // pd.Timedelta("1us")
+    _refuse_dates(raw, stamp, length)
+    t = _ends(t, code, names, stamp, length, zone if _is_naive(raw) else None, where)
     said = preset.get("adjusted") if adjusted is None else adjusted
     read = dict(path=where, source=raw.source, tz=zone, stamp=stamp, adjusted="unknown" if said is None else said, bar=_short(length),
                 rows=len(raw.frame) + len(raw.unreadable), left_out=left_out, notes=raw.notes)
@@ -348,6 +375,7 @@ def _judge(raw, contract, tz, stamp, bar, adjusted):
     problems = [(line, -1, "unreadable", lambda row, words=words: words) for line, words in raw.unreadable]
     if scan[0] or scan[1]: problems += _problems(file, lambda row: why_not(row if at is None else at[row]))
     if scan[1] == 0 and scan[5]: raw.notes.append("open and close look swapped: bars chain open to the next close")
+    file.coarse = _coarse(numbers, code, ticks)
     file.problems = sorted(problems, key=lambda p: p[0])
     return file
 
@@ -358,6 +386,48 @@ def _numbers_of(frame):
     at = columns.index("open")
     block = frame.iloc[:, at:at + 5] if columns[at:at + 5] == BAR_COLUMNS else frame[BAR_COLUMNS]
     return np.ascontiguousarray(block.to_numpy(dtype=np.float64).T)
+
+# %% ../nbs/01_data/03_bars.ipynb #01-bars-38e
+def _ends(t, code, names, stamp, length, zone, where):
+    """When each bar is known [us, UTC; NAT stays]: its time, one length later, or the close of the session of its date. `zone` is that of naive times, else None."""
+    step, timed = 0 if length is None else length // pd.Timedelta("1us"), t[t != NAT]
+    is_date = zone is not None and len(timed) > 0 and timed[0] % DAY == timed[-1] % DAY == 0 and (timed % DAY == 0).all() if stamp == "date" else False
+    if stamp == "date":
+        if not is_date: raise DataError(f"read_bars: {where} has times with a clock or a zone and stamp says 'date'; say 'start' or 'end'")
+        if step and step != DAY: raise DataError(f"read_bars: {where} has dates {_short(length)} apart and stamp says 'date'; only daily bars have a session to end with, pass bar='1D' if they are daily, else stamp='start'")
+        return _session_closes(t, code, names)
+    if stamp == "end": return t
+    if length is None: raise DataError(f"read_bars: {where} is stamped at the bar's start and the bar's length cannot be seen; pass bar='1min'")
+    if zone is not None and step % DAY == 0:   # a day on a clock has 23, 24 or 25 hours
+        local = pd.DatetimeIndex(t.view("datetime64[us]"), tz="UTC").tz_convert(zone).tz_localize(None) + length
+        return local.tz_localize(zone, ambiguous=np.zeros(len(t), bool), nonexistent="shift_forward").tz_convert("UTC").as_unit("us").asi8
+    return t + step if len(timed) == len(t) else np.where(t == NAT, NAT, t + step)
+
+
+def _session_closes(t, code, names):
+    """The close of the session of each date `t`; on a date without one, the hour at which sessions usually close."""
+    out = t.copy()
+    for k in np.unique(code):
+        rows, inst = np.flatnonzero((code == k) & (t != NAT)), instrument(names[k])
+        if len(rows) == 0: continue
+        bounds = session_bounds(t[rows], inst)
+        at = np.minimum(np.searchsorted(bounds.date, t[rows]), len(bounds.date) - 1)
+        clock = pd.DatetimeIndex(t[rows].view("datetime64[us]")) + pd.Timedelta(inst.session_close + ":00")
+        out[rows] = np.where(bounds.date[at] == t[rows], bounds.close[at], clock.tz_localize(inst.tz).tz_convert("UTC").as_unit("us").asi8)
+    return out
+
+
+def _refuse_dates(raw, stamp, length):
+    """Naive midnights a day or more apart: refused as the ends of bars, noted as their starts."""
+    if stamp == "date" or length is None or length < pd.Timedelta("1D") or "clock" in raw.frame or not _is_naive(raw): return
+    text = raw.frame["time" if "time" in raw.frame else "date"]
+    if text.dtype.kind == "M": has_clock = (text.to_numpy().astype("datetime64[us]").astype(np.int64) % DAY != 0).any()
+    else: has_clock = not text.astype("str").str.fullmatch(r"\s*[\d/\-]+(?:[ T]00:?00(?::?00)?)?\s*").all()
+    if has_clock: return
+    if stamp == "start": raw.notes.append("its times are dates, and stamp='start' takes each day from midnight to midnight of tz; stamp='date' says that they are trade dates"); return
+    raise DataError(f"read_bars: {raw.label or raw.path.name} has dates without a clock (row {raw.frame['line'].iloc[0]}: {text.iloc[0]}), and a day's bar is not known when its date begins; "
+                    "pass stamp='date' if they are trade dates, or stamp='start' if a day runs from midnight to midnight of tz")
+
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-39
 def _problems(file, why_not):
@@ -372,6 +442,17 @@ def _problems(file, why_not):
         found += [(int(file.line[row]), int(row), cause, words) for row in np.flatnonzero(is_bad & ~explained)]
         explained |= is_bad
     return found
+
+
+def _coarse(numbers, code, ticks):
+    """How many ticks divide every close; 1 where fewer than fifty prices tell. Cents, or counts of 1e-9, show so."""
+    common = 0
+    for a in range(0, len(code), 4096):
+        with np.errstate(invalid="ignore"): in_ticks = np.rint(numbers[3, a:a + 4096] / ticks[code[a:a + 4096]])
+        in_ticks = in_ticks[np.abs(in_ticks) < EXACT]   # NaN goes too
+        common = int(np.gcd.reduce(in_ticks.astype(np.int64), initial=common))
+        if 0 < common < 50: return 1
+    return common if common and len(np.unique(numbers[3])) >= 50 else 1
 
 
 @njit(nogil=True, cache=True)
@@ -415,6 +496,10 @@ def _refuse(file):
     if any(note.startswith("open and close") for note in read["notes"]):
         raise DataError(f"read_bars: in {read['path']} open and close look swapped (a bar's open continues the next bar's close); "
                         "check the order of its columns, or pass on_bad=\"keep\"")
+    if file.coarse > 1:
+        name = file.names[file.code[0]]
+        raise DataError(f"read_bars: {read['path']}: every close is a multiple of {file.coarse:,} ticks of {name} ({file.coarse * instrument(name).tick:,g} points; row {file.line[0]}: close "
+                        f"{file.numbers[3, 0]:,g}); are the prices in cents, or counts of 1e-9? Divide them, correct contract=, or pass on_bad=\"keep\"")
     n = int(file.off_tick.sum())
     if n > 0.5 * len(file.t) and read["adjusted"] is not True:
         row = int(np.argmax(file.off_tick))
@@ -479,7 +564,9 @@ def _join(files, on_bad, n_jobs=1):
     names = sorted({name for f in files for name in f.names}, key=lambda name: (contract_month(name), name))
     parts = _parts(files, {name: i for i, name in enumerate(names)})
     rows = _lay_out(files, parts, n_jobs)
-    if len(rows.t) == 0: raise DataError("read_bars: no row is left; see what was dropped, or pass on_bad=\"keep\"")
+    if len(rows.t) == 0:
+        why = sum((Counter(f.read["left_out"]) + Counter(f.read["dropped"]) for f in files), Counter())
+        raise DataError(f"read_bars: no row is left ({_listed(why)}{'; ' + files[0].read['notes'][0] if files[0].read['notes'] else ''}); name other files, or correct contract= or on_bad=")
     for f in files: f.read["duplicates"], f.read["conflicts"] = 0, 0
     if _rises(rows.t, rows.code): return rows, names
     order = np.lexsort([rows.of, rows.t, rows.code])
@@ -505,56 +592,45 @@ def _repeats(files, rows, line, names, again, other, first):
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-43
 @njit(nogil=True, cache=True)
-def _walk(t, opens, closes, halt_start, halt_end, bar, off, gap):
-    """Mark rows outside of (open, close] or inside of a halt; `gap`: the steps of `bar` from the row before of the same session, if more than one. No `bar`: 0."""
-    k, h, last, last_k = 0, 0, -1, -1
+def missing_bars(t, session, inside, step, halts):
+    """Bars missing before each row inside its session, int64: the steps from the last row that was inside, less the halts between them.
+
+    `t` rises; `step` is the length of a bar; `halts` (n_halts, 2, n_sessions) as in `closed_kinds`; all in one unit.
+    """
+    out, last = np.zeros(len(t), np.int64), -1
     for i in range(len(t)):
-        while closes[k] < t[i]: k += 1
-        while h < len(halt_end) and halt_end[h] < t[i]: h += 1
-        off[i] = t[i] <= opens[k] or (h < len(halt_end) and halt_start[h] < t[i])
-        if off[i]: continue
-        if bar and last_k == k and t[i] - t[last] > bar:
-            after, g = t[last] + bar, h
-            while g > 0 and halt_end[g - 1] >= after: g -= 1
-            if not (g < len(halt_end) and halt_start[g] < after <= halt_end[g]): gap[i] = (t[i] - t[last]) / bar   # a dated halt is no gap
-        last, last_k = i, k
-
-
-def _rests(inst, first, last):
-    """Opens and closes of the sessions around two times, and starts and ends of dated halts, in microseconds."""
-    days = [pd.Timestamp(int(t), unit="us").normalize() + pd.Timedelta(days=d) for t, d in ((first, -15), (last, 15))]
-    table, halts = session_table(inst, *days), []
-    for calendar, start, end, what, clock, _ in DATED_RULES:
-        if what != "halt" or calendar != inst.calendar or days[1] < pd.Timestamp(start) or days[0] > pd.Timestamp(end): continue
-        dates = pd.date_range(max(days[0], pd.Timestamp(start)), min(days[1], pd.Timestamp(end)), unit="us")
-        halts.append([(dates + pd.Timedelta(c + ":00")).tz_localize(inst.tz).tz_convert("UTC").as_unit("us").asi8 for c in clock.split("-")])
-    start, end = np.concatenate(halts, axis=1) if halts else np.zeros((2, 0), np.int64)
-    return *(pd.DatetimeIndex(table[c]).as_unit("us").asi8 for c in ("open", "close")), np.sort(start), np.sort(end)
-
-
-def _closed_kinds(ts, inst):
-    """Why the market was closed at each of these off-session times: `daily_break`, `halt` or `closed` (weekend, holiday, early close)."""
-    table = session_table(inst, ts.min() - pd.Timedelta("15D"), ts.max() + pd.Timedelta("15D"))
-    row = table.index.get_indexer(trade_dates(ts, inst))
-    opens, before = pd.DatetimeIndex(table["open"])[row], pd.DatetimeIndex(table["close"])[row - 1]
-    short = np.asarray(opens - before <= pd.Timedelta("2h"))
-    return np.where(np.asarray(ts > opens), "halt", np.where(short, "daily_break", "closed"))
+        if not inside[i]: continue
+        if last >= 0 and session[last] == session[i]:
+            gap, k = t[i] - t[last] - step, session[i]
+            for h in range(len(halts)):
+                if halts[h, 0, k] < halts[h, 1, k]: gap -= max(0, min(t[i], halts[h, 1, k]) - max(t[last], halts[h, 0, k]))
+            out[i] = max(0, gap // step)
+        last = i
+    return out
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-43b
+_KINDS = {HALT: "halt", BREAK: "daily_break", CLOSED: "closed"}
+
 def _oddities(rows, names, bar, n_jobs=1):
-    """Per row: stamped off-session (and why), zero volume, off the tick grid, and the minutes missing before it inside its session."""
+    """Per row: stamped off-session (and why), zero volume, off the tick grid, and by how many steps it comes late inside its session (0: in time)."""
     n = len(rows.t)
     off, gap, kind = np.zeros(n, bool), np.zeros(n), {}
     cuts = rows.cuts
     step = 0 if bar is None else bar // pd.Timedelta("1us")
     def walk(k):
         a, b = cuts[k], cuts[k + 1]
-        inst = instrument(names[rows.code[a]])
-        _walk(rows.t[a:b], *_rests(inst, rows.t[a], rows.t[b - 1]), step, off[a:b], gap[a:b])
-        at = np.flatnonzero(off[a:b]) + a
-        if len(at): kind.update(zip(at.tolist(), _closed_kinds(pd.DatetimeIndex(rows.t[at].view("datetime64[us]"), tz="UTC"), inst)))
+        bounds = session_bounds(rows.t[a:b], instrument(names[rows.code[a]]))
+        where = place_of(rows.t[a:b], step, bounds)
+        why = closed_kinds(where, bounds.open, bounds.close, bounds.halt)
+        off[a:b] = why != OPEN
+        if step:
+            missing = missing_bars(rows.t[a:b], find_sessions(where, bounds.close), ~off[a:b], step, bounds.halt)
+            late = np.flatnonzero(missing)
+            gap[a + late] = missing[late] + 1
+        kind.update({int(a + i): _KINDS[why[i]] for i in np.flatnonzero(off[a:b])})
     _in_threads(walk, range(len(cuts) - 1), n_jobs)
     return dict(off_session=off, zero_volume=rows.numbers[4] == 0, off_tick=rows.off_tick, gap=gap, kind=kind)
+
 
 # %% ../nbs/01_data/03_bars.ipynb #01-bars-44
 def _count(files, rows, odd, bar, dropping):
@@ -602,6 +678,7 @@ def _sentences(read, index, dropping):
     what = names[0] if len(names) == 1 else f"{len(names)} contracts {names[0]} to {names[-1]}"
     files = read["files"][0]["path"] if len(read["files"]) == 1 else f"{len(read['files'])} files"
     lines = [f"{files}: {read['rows']:,} rows, {read['kept']:,} bars {'of ' * (read['bar'] != 'uneven')}{read['bar']} kept; {what}, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC",
+             f"source {read['source']}; its times are trade dates; here ts is the close of the session in UTC" if read["stamp"] == "date" else
              f"source {read['source']}; its times are in {read['tz']} and stamp the bar's {read['stamp']}; here ts is the bar's end in UTC",
              f"prices adjusted at rolls: {ADJUSTED[read['adjusted']]}"]
     if read["left_out"]: lines.append(f"left out: {_listed(read['left_out'])}")
@@ -621,6 +698,8 @@ def _check_options(source, contract, columns, on_bad, off_session, adjusted, n_j
         if value not in allowed or (name == "adjusted" and not isinstance(value, (bool, type(None)))):
             raise DataError(f"read_bars: {name} is {value!r}{nearest_name(value, allowed)}; use one of {', '.join(map(str, allowed))}")
     if not isinstance(contract, (str, type(None))): raise DataError(f"read_bars: contract is {contract!r}; pass one name, such as 'ESH25'")
+    if contract and contract not in INSTRUMENTS and (contract != contract.upper() or re.fullmatch(r"[A-Z0-9]+[FGHJKMNQUVXZ]\d", contract)):
+        raise DataError(f"read_bars: contract is {contract!r}; names have capitals and two digits of the year, such as 'ESH25'")
     if not isinstance(columns, (dict, list, tuple, type(None))): raise DataError(f"read_bars: columns is {columns!r}; pass {{'time': 'Datum'}}, or a list of names for a file without a header")
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs < 1): raise DataError(f"read_bars: n_jobs is {n_jobs!r}; pass a number from 1 on, or None")
 
@@ -653,7 +732,7 @@ def read_bars(
     source="auto",    # A vendor of `PRESETS`, `"csv"`, `"parquet"`; `"auto"` recognises each file by its name's end and first bytes
     contract=None,    # `"ESH25"`, or a root for a continuous series; None takes it from the file's name or its symbol column
     tz=None,          # Whose clock naive times are: `"America/New_York"`; must be given unless the vendor's is documented
-    stamp=None,       # `"start"` or `"end"` of the bar; must be given unless the vendor's is documented
+    stamp=None,       # `"start"` or `"end"` of the bar, or `"date"`: trade dates of daily bars; must be given unless the vendor's is documented
     columns=None,     # `{"time": "Datum"}` where the names are not the usual ones; a list of names for a file without a header
     bar=None,         # Length of a bar, `"1min"`; None infers it
     on_bad="raise",   # Or `"drop"`, `"keep"`: what to do with rows that cannot be true

@@ -34,7 +34,7 @@ def _reading(p, vix=True):
     p.add_argument("--source", help="reader preset, such as ninjatrader, tradingview, databento or csv (default: auto)")
     p.add_argument("--contract", help="contract's name, such as ESH25, where the file does not tell it")
     p.add_argument("--tz", help="time zone of naive times, such as America/New_York")
-    p.add_argument("--stamp", choices=["start", "end"], help="what a bar's time means")
+    p.add_argument("--stamp", choices=["start", "end", "date"], help="what a bar's time means")
     p.add_argument("--on-bad", choices=["raise", "drop", "keep"], help="broken bars")
     p.add_argument("--off-session", choices=["keep", "drop"], help="bars stamped while the market is closed")
 

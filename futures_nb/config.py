@@ -29,7 +29,7 @@ class DataConfig:
     source: str = "auto"    # Reader preset: auto, or one that read_bars names
     contract: str = ""      # Name such as ESH25, where neither file name nor symbol column gives it
     tz: str = ""            # Time zone of naive times
-    stamp: str = ""         # What a bar's time means: start or end
+    stamp: str = ""         # What a bar's time means: start, end or date
     on_bad: str = "raise"   # Broken bars: raise, drop or keep
     off_session: str = "keep"  # Bars stamped while the market is closed: keep or drop
     start: str = ""         # First trade date of the demo
@@ -104,7 +104,7 @@ class CostConfig:
 # %% ../nbs/06_running/01_config.ipynb #01-config-08
 ROWS = ("auto", "all", "daily")
 WORDS = {
-    "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end"), "data.on_bad": ("raise", "drop", "keep"),
+    "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end", "date"), "data.on_bad": ("raise", "drop", "keep"),
     "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "train.scaler": ("robust", "standard"),
 }
 LIMITS = {  # lowest and highest value there can be; a lowest of None: above zero

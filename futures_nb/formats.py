@@ -166,13 +166,13 @@ def read_parquet(
     path = Path(path)
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
-    except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable Parquet file, perhaps cut: {_brief(error)}") from error
+        names, metadata = [f.name for f in file.schema_arrow if f.name != "__index_level_0__" or pa.types.is_timestamp(f.type)], file.schema_arrow.metadata or {}
+    except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable Parquet file, perhaps cut: {_brief(error)}; get it again") from error
     keys = _keys(names, columns, path.name)
     if 8 * len(keys) * file.metadata.num_rows > UNPACKED_LIMIT:
         raise DataError(f"read_bars: {path.name} has {file.metadata.num_rows:,} rows, more than {UNPACKED_LIMIT:,} bytes; split it by year")
     try: table = file.read(columns=list(keys.values()))
-    except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable Parquet file, perhaps cut: {_brief(error)}") from error
+    except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable Parquet file, perhaps cut: {_brief(error)}; get it again") from error
     is_ours = OWN_MARK.encode() in metadata.get(b"PANDAS_ATTRS", b"")
     return _from_table(table, keys, path, "futures_nb" if is_ours else "parquet")
 
@@ -313,7 +313,7 @@ def _unzstd(path):
                 if len(out) > max(FREE_SIZE, RATIO_LIMIT * packed):
                     raise DataError(f"read_bars: {path.name} unpacks to more than {len(out):,} bytes from {packed:,}; no bars shrink so far, so it is not read")
                 if len(out) > UNPACKED_LIMIT: raise DataError(f"read_bars: {path.name} unpacks to more than {UNPACKED_LIMIT:,} bytes; split it by month")
-    except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is cut or damaged: {_brief(error)}") from error
+    except ARROW_ERRORS as error: raise DataError(f"read_bars: {path.name} is cut or damaged: {_brief(error)}; get it again") from error
     return out
 
 
@@ -323,15 +323,15 @@ def _dbn_parts(path):
     except OSError as error: raise DataError(f"read_bars: {path} cannot be read: {error}") from error
     if data[:4] == b"\x28\xb5\x2f\xfd": data = _unzstd(path)
     if data[:3] != b"DBN": raise DataError(f"read_bars: {path.name} is not a DBN file (it begins with {bytes(data[:4])!r})")
-    if len(data) < 8: raise DataError(f"read_bars: {path.name} is cut: it has {len(data)} bytes")
+    if len(data) < 8: raise DataError(f"read_bars: {path.name} is cut: it has {len(data)} bytes; get it again")
     version, length = data[3], int.from_bytes(data[4:8], "little")
     if not 1 <= version <= 3: raise DataError(f"read_bars: {path.name} is DBN of version {version}; versions 1 to 3 are known, convert it with the vendor's dbn tool")
-    if 8 + length > len(data): raise DataError(f"read_bars: {path.name} is cut or damaged: its header should have {length:,} bytes and {len(data) - 8:,} are there")
+    if 8 + length > len(data): raise DataError(f"read_bars: {path.name} is cut or damaged: its header should have {length:,} bytes and {len(data) - 8:,} are there; get it again")
     header = _dbn_header(memoryview(data)[8:8 + length], version, path.name)
     if header["schema"] not in DBN_BARS:
         raise DataError(f"read_bars: {path.name} holds {header['schema']}, not bars; ask the vendor for schema {' or '.join(DBN_BARS)}, or make bars of it with databento")
     n, rest = divmod(len(data) - 8 - length, header["size"])
-    if rest: raise DataError(f"read_bars: {path.name} is cut: {rest} bytes are left over after record {n:,}")
+    if rest: raise DataError(f"read_bars: {path.name} is cut: {rest} bytes are left over after record {n:,}; get it again")
     kind = DBN_RECORD if header["size"] == DBN_RECORD.itemsize else np.dtype(DBN_RECORD.descr + [("sent", "<u8")])
     return header, np.frombuffer(data, kind, n, 8 + length)
 
@@ -425,12 +425,12 @@ def _scid_records(path):
         with path.open("rb") as file: size, head = path.stat().st_size, file.read(56)
     except OSError as error: raise DataError(f"read_bars: {path} cannot be read: {error}") from error
     if head[:4] != b"SCID": raise DataError(f"read_bars: {path.name} is not a .scid file (it begins with {head[:4]!r})")
-    if len(head) < 56: raise DataError(f"read_bars: {path.name} is cut: it has {size} bytes, its header alone has 56")
+    if len(head) < 56: raise DataError(f"read_bars: {path.name} is cut: it has {size} bytes, its header alone has 56; get it again")
     header, record, version = struct.unpack("<IIH", head[4:14])
     if (header, record, version) != (56, SCID_RECORD.itemsize, 1):
         raise DataError(f"read_bars: {path.name} has a header of {header} bytes, records of {record} and version {version}; known are 56, 40 and 1")
     n, rest = divmod(size - 56, SCID_RECORD.itemsize)
-    if rest: raise DataError(f"read_bars: {path.name} is cut: {rest} bytes are left over after record {n:,}")
+    if rest: raise DataError(f"read_bars: {path.name} is cut: {rest} bytes are left over after record {n:,}; get it again")
     if n == 0: raise DataError(f"read_bars: {path.name} has no rows; export it again")
     return np.memmap(path, SCID_RECORD, "r", 56, (n,))
 
@@ -496,7 +496,7 @@ def _zip_members(path):
             _sizes_add_up(path, infos, archive.start_dir)
             return [(info.filename, _member(archive, info, path)) for info in infos]
     except DataError: raise
-    except ZIP_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable zip, perhaps cut: {_brief(error)}") from error
+    except ZIP_ERRORS as error: raise DataError(f"read_bars: {path.name} is not a readable zip, perhaps cut: {_brief(error)}; get it again") from error
 
 # %% ../nbs/01_data/02_formats.ipynb #02-formats-61
 def _sizes_add_up(path, infos, end):
@@ -524,7 +524,7 @@ def _lean_name(name, where):
     """Day, contract and seconds in a bar that a member's name tells."""
     match = _LEAN_NAME.match(name.lower())
     if match is None:
-        why = next((f"it holds {kind}" for kind in ("quote", "openinterest") if f"_{kind}" in name.lower()), "its name is not yyyymmdd_ticker_minute_trade_yyyymm.csv")
+        why = next((f"it holds {kind}" for kind in ("quote", "openinterest") if f"_{kind}" in name.lower()), "its name is not yyyymmdd_ticker_minute_trade_yyyymm.csv (unpack a zip of other files first)")
         raise DataError(f"read_bars: {where} member {name[:80]!r} is refused: {why}; take the zip of a future's trades by minute or second (equities are stored times 10,000)")
     day, ticker, unit, _, year, month = match.groups()
     date = pd.to_datetime(day, format="%Y%m%d", errors="coerce")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'MANIFEST', 'LOCK', 'STAGED', 'BARS', 'TS_TYPE', 'ROW_GROUP', 'part_path', 'Part', 'Manifest',
            'load_manifest', 'need_manifest', 'is_plain_number', 'part_table', 'table_id', 'OpenPart', 'open_part',
-           'first_line', 'damage_error', 'make_part', 'index_of_parts', 'read_parts']
+           'first_line', 'damage_error', 'make_part', 'read_parts']
 
 # %% ../nbs/01_data/08_parts.ipynb #08-parts-02
 import hashlib
@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from urllib.parse import quote
 
-import numba
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .schema import INDEX, DataError, parse_contract
+from .schema import DataError, index_of_runs, parse_contract
 
 # %% ../nbs/01_data/08_parts.ipynb #08-parts-05
 FORMAT = 1
@@ -287,52 +286,6 @@ def make_part(
                 table.schema.metadata[b"futures_nb"].decode(), _checksums(data))
     return part, data
 
-# %% ../nbs/01_data/08_parts.ipynb #08-parts-29
-@numba.njit(cache=True)
-def _union(a, b):
-    """The union of two rising arrays of int64, rising."""
-    out = np.empty(len(a) + len(b), np.int64)
-    i = j = k = 0
-    while i < len(a) or j < len(b):
-        if j == len(b) or (i < len(a) and a[i] <= b[j]):
-            if j < len(b) and a[i] == b[j]: j += 1
-            out[k] = a[i]
-            i += 1
-        else:
-            out[k] = b[j]
-            j += 1
-        k += 1
-    return out[:k]
-
-
-@numba.njit(cache=True)
-def _places(level, t, start, out):
-    """The place in `level` of each time of `t`, both rising, looking from `start`."""
-    j = start
-    for i in range(len(t)):
-        while level[j] < t[i]: j += 1
-        out[i] = j
-
-# %% ../nbs/01_data/08_parts.ipynb #08-parts-31
-def index_of_parts(contracts, times) -> pd.MultiIndex:
-    """The book's index from one rising array of times [us, int64] for each contract, contracts in order of expiry.
-
-    The same index as `make_index` builds from all rows, in a fraction of its time.
-    """
-    kept = [(c, t) for c, t in zip(contracts, times) if len(t)]
-    names, level = sorted(c for c, _ in kept), np.empty(0, np.int64)
-    for _, t in sorted(kept, key=lambda item: item[1][0]):   # a later part overlaps only the end of those before it
-        cut = int(np.searchsorted(level, t[0]))
-        level = np.concatenate([level[:cut], _union(level[cut:], t)])
-    n, at = sum(len(t) for _, t in kept), 0
-    code, place = np.empty(n, np.int8 if len(names) < 128 else np.int32), np.empty(n, np.int32)
-    for c, t in kept:
-        code[at:at + len(t)] = names.index(c)
-        _places(level, t, int(np.searchsorted(level, t[0])), place[at:at + len(t)])
-        at += len(t)
-    ts = pd.DatetimeIndex(level.view("M8[us]")).tz_localize("UTC")
-    return pd.MultiIndex([pd.Index(names, dtype="str"), ts], [code, place], names=INDEX, verify_integrity=False)
-
 # %% ../nbs/01_data/08_parts.ipynb #08-parts-33
 def _times(file, first, last):
     """Row groups of a part that can hold times from `first` to `last` [us; None: no limit], the times there that do, and where they begin."""
@@ -419,6 +372,6 @@ def read_parts(
         jobs = [(part, file, groups, a, names, {"ts": t} | {c: x[i:i + len(t)] for c, x in out.items()})
                 for part, file, (groups, t, a), i in zip(parts, files, found, ends)]
         rest = list(each(guarded(_fill), jobs))
-    index = index_of_parts([p.contract for p in parts], [t for _, t, _ in found])
+    index = index_of_runs([p.contract for p in parts], ends, np.concatenate([np.empty(0, np.int64), *(t for _, t, _ in found)]))
     touched = np.sum([_touched(f, groups, names) for f, (groups, _, _) in zip(files, found)], axis=0) if files else np.zeros(4)
     return _frame(columns, index, out, blocks, dtypes, rest), [int(x) for x in touched]

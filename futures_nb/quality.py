@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEVERITIES', 'EXAMPLES', 'OUTLIER', 'BAD_PRINT', 'HOUR', 'SHIFTS', 'FED_FUNDS', 'DIVIDENDS', 'VISIBLE', 'Finding',
-           'read_feed', 'missing_bars', 'group_mad', 'return_scale', 'n_distinct', 'closed_counts', 'minute_profile',
-           'opening_jump', 'roll_evidence', 'QualityReport', 'plot_quality', 'check_bars']
+           'read_feed', 'group_mad', 'return_scale', 'n_distinct', 'closed_counts', 'minute_profile', 'opening_jump',
+           'roll_evidence', 'QualityReport', 'plot_quality', 'check_bars']
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-02
 from collections import Counter
@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from .bars import rows_in_order
+from .bars import missing_bars, rows_in_order
 from .schema import BAR_COLUMNS, DataError, contract_month, instrument
 from .sessions import (BREAK, CLEARED_LATER, CLOSED, HALT, MINUTE, OPEN, bar_length, closed_kinds, find_sessions, judge_calendar, place_of,
                                  session_bounds)
@@ -254,7 +254,8 @@ def _places(feed):
     out = _Places(np.full(n, -1), np.zeros(n, np.uint8), np.zeros(n, np.int64), _steps(feed), [None] * len(feed.names))
     for k, a, b in feed.spans():
         if feed.insts[k] is None: continue
-        where, bounds = place_of(feed.t[a:b], out.step[k]), session_bounds(feed.t[a:b], feed.insts[k])
+        bounds = session_bounds(feed.t[a:b], feed.insts[k])
+        where = place_of(feed.t[a:b], out.step[k], bounds)
         row = find_sessions(where, bounds.close)
         out.bounds[k], out.session[a:b] = bounds, row
         out.kind[a:b] = closed_kinds(where, bounds.open, bounds.close, bounds.halt)
@@ -269,24 +270,6 @@ def _check_off_session(feed, place):
         rows = (place.kind == kind) & (place.session >= 0)
         feed.add("warning", f"off_session_{name}", rows, f"stamped {words[kind]}", "read_bars(..., off_session=\"drop\") leaves them out",
                  lambda i: feed.values["volume"][i])
-
-# %% ../nbs/01_data/04_quality.ipynb #04-quality-20
-@numba.njit(cache=True)
-def missing_bars(t, session, inside, step, halts):
-    """Bars missing before each row inside its session, int64: the steps from the last row that was inside, less the halts between them.
-
-    `t` rises; `step` is the length of a bar; `halts` (n_halts, 2, n_sessions) as in `closed_kinds`; all in one unit.
-    """
-    out, last = np.zeros(len(t), np.int64), -1
-    for i in range(len(t)):
-        if not inside[i]: continue
-        if last >= 0 and session[last] == session[i]:
-            gap, k = t[i] - t[last] - step, session[i]
-            for h in range(len(halts)):
-                if halts[h, 0, k] < halts[h, 1, k]: gap -= max(0, min(t[i], halts[h, 1, k]) - max(t[last], halts[h, 0, k]))
-            out[i] = max(0, gap // step)
-        last = i
-    return out
 
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-22
 def _check_gaps(feed, place):
@@ -534,7 +517,7 @@ def _check_clock(feed, place):
     clocks = []
     for k, a, b in feed.spans():
         bounds, step = place.bounds[k], place.step[k]
-        if bounds is None or b - a < 200 or (step or 0) > 4 * HOUR: continue
+        if bounds is None or b - a < 200 or (step or 0) > HOUR: continue   # longer bars reach across the rests
         clock = _judge_hours(feed.t[a:b], step, bounds, feed.names[k])
         jump = _jump(feed, place, k, a, b) if step == MINUTE and clock.shift == 0 else None
         if jump is not None and clock.stamp is None: clock.stamp = jump if abs(jump) <= 1 else None
@@ -667,7 +650,7 @@ def _check_adjusted(feed, place, off):
 # %% ../nbs/01_data/04_quality.ipynb #04-quality-50
 def _report_adjusted(feed, root, n, found, verdict):
     told = "; ".join(found) or "no roll in its time would leave a jump that can be seen"
-    if verdict <= -3: feed.findings.append(Finding("warning", "adjusted", n, f"{root} is {_confidence(verdict)} back-adjusted: {told}",
+    if verdict <= -4: feed.findings.append(Finding("warning", "adjusted", n, f"{root} is {_confidence(verdict)} back-adjusted: {told}",
                                                    "returns in points are right, percent returns and price levels of early years are not; use raw contracts and continuous()"))
     elif verdict >= 3: feed.findings.append(Finding("note", "not_adjusted", n, f"{root} is {_confidence(verdict)} not adjusted: {told}", "mask the roll gaps, or build the series with continuous()"))
     else: feed.findings.append(Finding("note", "adjustment_unknown", n, f"cannot tell whether {root} is back-adjusted: {told}", "ask the vendor, or compare it with one contract"))

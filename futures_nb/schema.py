@@ -200,15 +200,16 @@ def _places(level, run):
 def index_of_runs(
     names, # One contract per run of rows
     cuts,  # Where the runs begin, and the number of rows: shape (n_runs + 1,)
-    t,     # Times, int64 microseconds UTC, rising inside each run
+    t,     # Times, int64 microseconds UTC, rising inside each run; a run may be empty
 ) -> pd.MultiIndex:
     """The index `(contract, ts)` that `make_index` builds by sorting, from runs of rows that already rise."""
-    runs = [t[a:b] for a, b in zip(cuts[:-1], cuts[1:])]
-    parts = runs
+    kept = [(name, t[a:b]) for name, a, b in zip(names, cuts[:-1], cuts[1:]) if b > a]
+    names, runs = [name for name, _ in kept], [run for _, run in kept]
+    parts = runs or [t[:0]]
     while len(parts) > 1: parts = [_union(*parts[i:i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
-    place = np.concatenate([_places(parts[0], run) for run in runs])
+    place = np.concatenate([np.empty(0, np.int32), *(_places(parts[0], run) for run in runs)])
     contracts = sorted(set(names))
-    code = np.repeat(np.array([contracts.index(name) for name in names], np.int32), np.diff(cuts))
+    code = np.repeat(np.array([contracts.index(name) for name in names], np.int32), [len(run) for run in runs])
     times = pd.DatetimeIndex(parts[0].view("datetime64[us]"), tz="UTC")
     return pd.MultiIndex(levels=[pd.Index(contracts, dtype="str"), times], codes=[code, place], names=INDEX, verify_integrity=False)
 

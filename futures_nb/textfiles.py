@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NULLS', 'UNPACKED', 'EXPANSION', 'LAYOUTS', 'POWERS', 'NONE', 'ONE', 'NINE', 'TEN', 'MOST', 'ZERO', 'TIMES',
-           'MOST_COLUMNS', 'OFFSET', 'HOUR', 'NAT', 'LAST_TIME', 'Raw', 'read_bytes', 'find_columns', 'text_source',
-           'read_text', 'text_times', 'times_to_utc']
+           'MOST_COLUMNS', 'OFFSET', 'EARLIEST_COUNT', 'HOUR', 'NAT', 'LAST_TIME', 'Raw', 'read_bytes', 'find_columns',
+           'text_source', 'read_text', 'text_times', 'times_to_utc']
 
 # %% ../nbs/01_data/01_textfiles.ipynb #01-text-02
 import csv
@@ -74,7 +74,11 @@ def find_columns(names, columns, where, up_down=False):
     times = [k for k in plain if re.match(r"time|date|ts(_|$)", k)]
     best = [k for k in ("timestamp", "datetime", "date_time", "ts_event", "ts") if k in times] or times
     if {"date", "time"} <= set(times) and best == times: found |= {"date": plain["date"], "clock": plain["time"]}
-    elif best: found["time"] = plain[best[0]]
+    elif best:
+        exact = [k for k in best if k in ("time", "date")] or best
+        if len(exact) > 1 and best == times and not {"time", "date"} & {*dict(columns or {}), *dict(columns or {}).values()}:
+            raise DataError(f"read_bars: {where} has several columns of time ({_few([plain[k] for k in exact])}); say which, columns={{'time': {plain[exact[0]]!r}}}")
+        found["time"] = plain[exact[0]]
     for ours, theirs in dict(columns or {}).items():
         if theirs not in names and ours in names: ours, theirs = theirs, ours
         if ours not in (*BAR_COLUMNS, "time", "date", "clock", "symbol"):
@@ -359,6 +363,11 @@ def _as_number(text):
     return float(text) if _NUMBER.fullmatch(text) else np.nan if text.lower() in NULLS else None
 
 
+def _advice(text, column):
+    if text.strip().lower() == column: return ", the header again"
+    return " (numbers are written 6150.25: a point before the decimals, nothing between the thousands)" if re.search(r"\d,\d", text) else ""
+
+
 def _lines(text, delimiter):
     """`(line, cells)` of every line that is not blank; cells are None where it cannot be split."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -385,7 +394,7 @@ def _read_text_slowly(path, data, source, delimiter, names, header, keys):
     for column in [c for c in keys if c not in ("time", "date", "clock", "symbol")]:
         number = [_as_number(x) for x in frame[column]]
         wrong = np.array([x is None for x in number], bool) & ~broken
-        unreadable += [(line, f"has {text[:40]!r} for {column}") for line, text in zip(frame["line"][wrong], frame[column][wrong])]
+        unreadable += [(line, f"has {text[:40]!r} for {column}{_advice(text, column)}") for line, text in zip(frame["line"][wrong], frame[column][wrong])]
         broken |= wrong
         frame[column] = np.array([np.nan if x is None else x for x in number], float)
     n_lines = len(re.findall(r"\r\n|\r|\n", text)) + (not text.endswith(("\r", "\n")))
@@ -449,10 +458,15 @@ def _parse_times(raw):
     return _counted_times(raw, column.astype("int64").to_numpy())
 
 # %% ../nbs/01_data/01_textfiles.ipynb #01-bars-21b
+EARLIEST_COUNT = pd.Timestamp("1980-01-01").value // 10**9   # [s]; 20241216 or 202412161431, taken for a count, would mean the 1970s
+
 def _counted_times(raw, number):
     """Counts of seconds (or smaller units, by their size) since 1970."""
     largest = max(abs(int(number.max())), abs(int(number.min()))) if len(number) else 0
     unit, per = next(((u, p) for u, most, p in (("s", 10**11, 10**6), ("ms", 10**14, 10**3), ("us", 10**17, 1)) if largest < most), ("ns", 0.001))
+    if 0 < largest * (per / 10**6) < EARLIEST_COUNT: raise DataError(
+        f"read_bars: {raw.label or raw.path.name} row {raw.frame['line'].iloc[0]} has time {number[0]}, and as a count of {unit} since 1970 all its times lie before 1980; "
+        "a date written as a number must be text, year-month-day hour:minute")
     raw.notes.append(f"times are counts of {unit} since 1970, which are UTC")
     return pd.DatetimeIndex((number * per if per >= 1 else number // 1000).view("datetime64[us]"), tz="UTC"), np.zeros(len(number))
 

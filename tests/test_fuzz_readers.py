@@ -1,19 +1,22 @@
 """Whatever is in a file and whatever is asked for: a `DataError` in one line, or a frame that keeps the schema. Nothing else, and soon.
 
-`SEEDS` are small valid files by name; a reader of another format adds its own: `SEEDS["ESH25.dbn.zst"] = data`.
+`SEEDS` are small valid files by name, of every format that `read_bars` knows.
 FUTURES_NB_FUZZ=5000 runs more examples than the default.
 """
 import contextlib
 import gzip
 import io
 import os
+import struct
 import tempfile
 import warnings
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -47,12 +50,48 @@ def seeds():
         "ES 03-25.Last.txt": "".join(f"{t:%Y%m%d %H%M%S};{row.replace(',', ';')}\r\n" for t, row in zip(TIMES, numbers)).encode(),
         "ESU25.txt": "\n".join(apart).encode(), "ESZ25.txt": (head + "".join(f"{row},7\r\n" for row in apart)).encode(),
         "tv.csv": unix, "symbols.csv": two.to_csv(index=False).encode(), "ESH26.csv.gz": gzip.compress(csv, mtime=0),
-        "ESM26.parquet": bars.to_parquet(),
+        "ESM26.parquet": bars.to_parquet(), "days.csv": daily().to_csv(index=False).encode(),
     }
 
 
-SEEDS = seeds()
-NEEDS = {"ESM25.csv": dict(tz=None), "ESU25.txt": dict(source="kibot"), "tv.csv": dict(contract="ES", tz=None), "ES 03-25.Last.txt": dict(tz=None, stamp="end")}  # what must be said of a seed
+def daily():
+    """Forty days of dates alone."""
+    return table().assign(time=pd.bdate_range("2024-01-02", periods=40)).rename(columns={"time": "date"})
+
+
+def dbn():
+    """A DBN file (version 1) of two contracts and their spread, by the published layout."""
+    width, day = 22, [20241216, 20241217]
+    head = struct.pack("<16sHQQQ8xBBB47x5I", b"GLBX.MDP3", 6, 0, 2**64 - 1, 0, 1, 0, 0, 0, 0, 0, 0, 3)
+    for symbol, number in (("ESH5", "11"), ("ESM5", "12"), ("ESH5-ESM5", "13")): head += struct.pack(f"<{width}sIII{width}s", symbol.encode(), 1, *day, number.encode())
+    rows = [(number, t.value, *[int(p * 10**9) * (-1) ** (number == 13) for p in row[1:5]], int(row[5])) for row, t in zip(table().itertuples(index=False), TIMES) for number in (11, 12)]
+    rows += [(13, TIMES[0].value, *[-60 * 10**9] * 4, 1)]
+    return b"DBN\1" + struct.pack("<I", len(head)) + head + b"".join(struct.pack("<BBHIQqqqqQ", 14, 0x21, 1, *row) for row in rows)
+
+
+def scid():
+    epoch = pd.Timestamp("1899-12-30")
+    rows = [((t - epoch) // pd.Timedelta("1us"), *row[1:5], 9, int(row[5]), 0, 0) for row, t in zip(table().itertuples(index=False), TIMES)]
+    return struct.pack("<4sIIHHI36x", b"SCID", 56, 40, 1, 0, 0) + b"".join(struct.pack("<qffffIIII", *row) for row in rows)
+
+
+def lean():
+    out = io.BytesIO()
+    rows = "".join(f"{52_260_000 + 60_000 * i},{','.join(map(str, row[1:5]))},{row[5]}\n" for i, row in enumerate(table().itertuples(index=False)))
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for month in ("202503", "202506"): archive.writestr(zipfile.ZipInfo(f"20241216_es_minute_trade_{month}.csv"), rows)
+    return out.getvalue()
+
+
+def binary_seeds():
+    """A file of every format that is not text; the parquet has two contracts and their spread, and an index that is no time."""
+    two = pd.concat([table().assign(symbol=pd.Categorical([s] * 40)) for s in ("ESH5", "ESM5")]).reset_index(drop=True).iloc[1:]
+    zst = pa.compress(dbn(), codec="zstd", asbytes=True)
+    return {"es.dbn": dbn(), "es.dbn.zst": zst, "ESH25-CME.scid": scid(), "20241216_trade.zip": lean(), "two.parquet": two.to_parquet()}
+
+
+SEEDS = seeds() | binary_seeds()
+NEEDS = {"ESM25.csv": dict(tz=None), "ESU25.txt": dict(source="kibot"), "tv.csv": dict(contract="ES", tz=None), "days.csv": dict(contract="ES", stamp="date"), "ES 03-25.Last.txt": dict(tz=None, stamp="end")}  # what must be said of a seed
 TOKENS = [b"", b"NaN", b"inf", b"-", b"1e300", b"-37.63", b"9" * 30, b"0", b"2024-02-30 25:61", b"1969-12-31 23:59", b"20350101 000000", b"1e5", b"6,150.25", b'"', b"\0",
           b"\r", b"\n\n", b"\xef\xbb\xbf", b"\xff\xfe", b";", b"ESH5", b"XXZ9", b"ESH5:ESM5", b"2024-11-03 01:30:00", b"2024-12-16T14:31:00+05:30", b"\xc3\xa9", "٣".encode(),
           b"1734359460", b"a" * 200_000, b"12/31/2024", b"PAR1", b"\x1f\x8b", b"1_000", b" 5 ", b"+5", b"0x10", b"5.", b".5", b"-0"]
@@ -83,7 +122,7 @@ def edited(data, edits):
 
 options = st.fixed_dictionaries({}, optional=dict(
     source=st.sampled_from([*SOURCES, "ninja", None]), contract=st.sampled_from(["ESH25", "ES", "CLK20", "YM", "XX", "", None, 5]),
-    tz=st.sampled_from(["UTC", "America/New_York", "Australia/Lord_Howe", "Etc/GMT+12", "Mars", "", None, 5]), stamp=st.sampled_from(["start", "end", "middle", None]),
+    tz=st.sampled_from(["UTC", "America/New_York", "Australia/Lord_Howe", "Etc/GMT+12", "Mars", "", None, 5]), stamp=st.sampled_from(["start", "end", "date", "middle", None]),
     columns=st.sampled_from([None, {"close": "open"}, {"time": "volume"}, {"symbol": "time"}, {"x": "y"}, ["time", *BAR_COLUMNS], ["a"], [], {}, "time", 5, {"volume": "close", "open": "time"}]),
     bar=st.sampled_from([None, "1min", "5min", "1s", "0min", "x", "200 days", 7]), on_bad=st.sampled_from(["raise", "drop", "keep", "no"]),
     off_session=st.sampled_from(["keep", "drop", "no"]), adjusted=st.sampled_from([None, True, False, "yes"]), n_jobs=st.sampled_from([None, 1, 2, 0])))
@@ -115,6 +154,11 @@ def judged(files, wanted):
 
 
 slow = settings(max_examples=EXAMPLES, deadline=timedelta(seconds=20), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], derandomize=EXAMPLES == 300)
+
+
+def test_every_reader_has_a_seed():
+    read = {judged({name: data}, dict(tz="UTC", stamp="end") | NEEDS.get(name, {})).attrs["read"]["source"] for name, data in SEEDS.items()}
+    assert read >= {*SOURCES} - {"auto", "firstrate"}   # firstrate is a preset of csv
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -8,7 +8,9 @@ import pytest
 
 from futures_nb.bars import read_bars
 from futures_nb.formats import frame_to_raw
+from futures_nb.quality import check_bars
 from futures_nb.schema import BAR_COLUMNS, DataError, check_schema, contract_runs
+from futures_nb.sessions import session_table, to_sessions
 
 NAME = "ES 03-25.Last.txt"
 CSV = dict(contract="ES", tz="America/New_York", stamp="start")
@@ -605,3 +607,76 @@ def test_options_of_another_kind(folder):
                            (dict(bar=[]), "which is no length"), (dict(bar="NaT"), "pass a length"), (dict(bar="-1min"), "pass a length"), (dict(n_jobs="2"), "n_jobs is '2'")]:
         assert words in refusal(path, **options), options
     assert "columns is 'time'" in refusal(folder / "intact" / NAME, source="csv", columns="time")
+
+
+# Numbers that would be wrong in silence -------------------------------------------------------------------------------------------
+
+
+def test_one_digit_years_of_two_decades_in_one_file(tmp_path):
+    rows = "".join(f"{year}-01-20 15:{m:02d},MGCG1,1345.5,1345.5,1345.5,1345.5,3\n" for year in (2011, 2021) for m in range(5))
+    (tmp_path / "all.csv").write_text("time,symbol,open,high,low,close,volume\n" + rows)
+    bars = read_bars(tmp_path / "all.csv", tz="UTC", stamp="end")
+    assert [(name, bars.index[a][1].year, b - a) for name, a, b in contract_runs(bars.index)] == [("MGCG11", 2011, 5), ("MGCG21", 2021, 5)]
+
+
+def test_daily_bars_end_with_their_session(data_dir, tmp_path):
+    """Four years of real daily bars: every date is its trade date, and none is known before its session closes."""
+    table = pd.read_csv(data_dir / "daily" / "futures.csv.gz")
+    table = table.loc[table["symbol"] == "ES", ["date", "open", "high", "low", "settle", "volume"]]
+    table.to_csv(tmp_path / "daily.csv", index=False)
+    options = dict(contract="ES", columns={"close": "settle"}, on_bad="drop")
+    bars = read_bars(tmp_path / "daily.csv", stamp="date", **options)
+    assert len(bars) == 1004 and bars.attrs["read"]["off_session"] == 0 and bars.attrs["read"]["bar"] == "1 day"
+    assert (to_sessions(bars)["trade_date"].to_numpy() == pd.to_datetime(table["date"]).to_numpy()).all()
+    close = session_table("ES", "2015-11-16", "2019-11-08")["close"].reindex(pd.to_datetime(table["date"]))
+    assert (bars.index.get_level_values("ts") == pd.DatetimeIndex(close)).all()
+    assert check_bars(bars).ok and not any(w.startswith("off_session") for w in check_bars(bars).counts)
+    assert "a day's bar is not known when its date begins" in refusal(tmp_path / "daily.csv", stamp="end", tz="UTC", **options)
+    midnight = read_bars(tmp_path / "daily.csv", stamp="start", tz="America/New_York", **options)
+    assert "stamp='date' says that they are trade dates" in midnight.attrs["read"]["sentences"][-1]
+
+
+@pytest.mark.parametrize("every", [20, 60])
+def test_minutes_of_a_thin_contract_stay_minutes(data_dir, every):
+    """A real contract that hardly trades: taken for bars of 51 minutes, it would be known 50 minutes late, or early if they were ends."""
+    gold = pd.read_parquet(data_dir / "mgc_databento" / "mgc_1m_2020-12_2024-06.parquet")
+    thin = gold[gold["symbol"] == "MGCZ4"].iloc[::every]
+    bars = read_bars(thin, stamp="start")
+    assert bars.attrs["read"]["bar"] == "1 min" and (bars.index.get_level_values("ts") == thin.index + pd.Timedelta("1min")).all()
+
+
+@pytest.mark.parametrize("length", ["5min", "30min", "1h", "2h"])
+def test_long_bars_count_alike_when_read_and_when_checked(folder, real_lines, length):
+    bars = read_bars(folder / "intact")
+    table = bars.droplevel(0).resample(length, closed="right", label="left").agg(dict(open="first", high="max", low="min", close="last", volume="sum")).dropna()
+    told = read_bars(table.reset_index(), contract="ESH25", stamp="start")
+    report = check_bars(told)
+    assert told.attrs["read"]["off_session"] == sum(n for what, n in report.counts.items() if what.startswith("off_session"))
+    assert report.ok
+
+
+@pytest.mark.parametrize("unit", [100, 10**9])
+def test_prices_in_another_unit(table, unit):
+    prices = {c: (table[c] * unit).round().astype("int64") for c in ("Open", "HIGH", "low", "Close")}
+    line = refusal(table.assign(**prices), contract="ESH25", tz="UTC", stamp="end")
+    assert f"every close is a multiple of {unit:,} ticks of ESH25" in line and "are the prices in cents, or counts of 1e-9?" in line
+    assert len(read_bars(table.assign(**prices), contract="ESH25", tz="UTC", stamp="end", on_bad="keep")) == 6000
+
+
+def test_dates_written_as_numbers(table):
+    for form in ("%Y%m%d", "%Y%m%d%H%M"):
+        frame = table.assign(Time=table["Time"].dt.strftime(form).astype("int64"))
+        assert "a date written as a number must be text" in refusal(frame, contract="ESH25", stamp="end")
+
+
+def test_names_that_contradict(folder, table):
+    for symbol in ("ESH5.CME", "CME_MINI:ESH2025", "esh5", " ESH25 "):
+        assert read_bars(table.assign(symbol=symbol), tz="UTC", stamp="end").index[0][0] == "ESH25"
+    assert "has symbol 'ESH5', which is ESH25, and contract says NQH25" in refusal(table.assign(symbol="ESH5"), contract="NQH25", tz="UTC", stamp="end")
+    assert "no row is left (6,000 calendar spreads; it holds calendar spreads only" in refusal(table.assign(symbol="ESH5-ESM5"), tz="UTC", stamp="end")
+    told = read_bars(folder / "intact", contract="MESH25")
+    assert "its name says ESH25 and contract says MESH25" in told.attrs["read"]["sentences"][-1]
+    assert "whose ts is the bar's end" in refusal(told, stamp="start")
+    assert "names have capitals and two digits" in refusal(folder / "intact", contract="ESH5")
+    table.to_csv(folder / "ESH25-ESM25.csv", index=False)
+    assert "does not say which contract" in refusal(folder / "ESH25-ESM25.csv", tz="UTC", stamp="end")

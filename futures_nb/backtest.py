@@ -16,6 +16,7 @@ import pandas as pd
 
 from .schema import DataError, check_schema, contract_runs, instrument, parse_contract, sort_by_expiry
 from .scores import MIN_DAYS, block_bootstrap, student_interval
+from .series import check_mapped
 from .sessions import off_session
 from .targets import row_dates
 
@@ -262,7 +263,7 @@ def _check_times(name, ts, when):
 
 
 def _check_bars(bars, signals, n_contracts):
-    check_schema(bars, ["open", "close"], "run_backtest")
+    check_mapped(check_schema(bars, ["open", "close"], "run_backtest"), "run_backtest")
     if not (n_contracts == int(n_contracts) and n_contracts >= 1):
         raise DataError(f"run_backtest: n_contracts is {n_contracts}; give a whole number from 1")
     have = {name for name, _, _ in contract_runs(bars.index)}

@@ -450,6 +450,8 @@ def make_features(
     """
     check_schema(bars, BAR_COLUMNS, "make_features")
     check_mapped(bars, "make_features")
+    text = [c for c in BAR_COLUMNS if bars[c].dtype.kind not in "iuf"]
+    if text: raise DataError(f"make_features: column {text[0]!r} is of {bars[text[0]].dtype}, no numbers; convert it with bars.astype({{{text[0]!r}: float}})")
     chosen, left_out = _chosen(features, vix is not None)
     if left_out and progress: print(f"make_features: without vix these are left out: {', '.join(left_out)}")
     closed, full = off_session(bars.index), to_sessions(bars[BAR_COLUMNS])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, instrument
+from .series import check_mapped
 from .sessions import session_table, trade_dates
 
 # %% ../nbs/03_learning/01_targets.ipynb #01-targets-08
@@ -144,7 +145,7 @@ def make_target(
     if kind != "return": raise DataError(f'make_target: kind {kind!r} is not there yet; use kind="return"')
     if clip is not None and not clip > 0: raise DataError(f"make_target: clip is {clip}; give a positive log return such as 0.1, or None")
     parse_horizon(horizon)
-    check_schema(bars, ["close"], "make_target")
+    check_mapped(check_schema(bars, ["close"], "make_target"), "make_target")
     date = bars["trade_date"].to_numpy("datetime64[us]") if "trade_date" in bars else row_dates(bars.index)
     end, hole = label_ends(np.asarray(bars.index.codes[0]), date, horizon)
     unfinished = is_unfinished(bars.index, end) if parse_horizon(horizon)[1] else np.zeros(len(bars), bool)

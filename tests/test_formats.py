@@ -19,9 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from futures_nb import formats
-from futures_nb.formats import FORMAT_PRESETS, float32_decimals, frame_to_raw, read_dbn, read_lean, read_parquet, read_scid, sierra_symbol
+from futures_nb import formats, tables
+from futures_nb.formats import FORMAT_PRESETS, float32_decimals, read_dbn, read_lean, read_scid, sierra_symbol
 from futures_nb.schema import BAR_COLUMNS, DataError, make_index
+from futures_nb.tables import frame_to_raw, read_parquet
 from futures_nb.textfiles import Raw
 
 PRICES = BAR_COLUMNS[:4]
@@ -200,7 +201,7 @@ def test_dbn_bomb_is_not_unpacked(tmp_path):
 
 def test_a_file_larger_than_memory_is_refused(tmp_path, monkeypatch):
     import zstandard
-    monkeypatch.setattr(formats, "UNPACKED_LIMIT", 3000)
+    for module in (formats, tables): monkeypatch.setattr(module, "UNPACKED_LIMIT", 3000)
     with pytest.raises(DataError, match="unpacks to more than 3,000 bytes; split it by month"): read_dbn(written(tmp_path, "x.dbn.zst", zstandard.compress(dbn_bytes(dbn_rows(60)))))
     with pytest.raises(DataError, match="has 300 rows, more than 3,000 bytes; split it by year"): read_parquet(written(tmp_path, "x.parquet", parquet_bytes()))
     with pytest.raises(DataError, match="claims .* bytes in all, more than 3,000"): read_lean(written(tmp_path, "x_trade.zip", zip_bytes()))

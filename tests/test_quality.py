@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 import futures_nb as fnb
-from futures_nb.quality import HOUR, SEVERITIES, QualityReport, read_feed
+from futures_nb.quality import QualityReport
 from futures_nb.schema import DataError, make_index, sort_by_expiry
+from futures_nb.suspicion import HOUR, SEVERITIES, read_feed
 
 CLOCK = {"time_zone", "time_zone_changes", "bar_stamp"}
 

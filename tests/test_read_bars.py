@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from futures_nb.bars import read_bars
-from futures_nb.formats import frame_to_raw
 from futures_nb.quality import check_bars
 from futures_nb.schema import BAR_COLUMNS, DataError, check_schema, contract_runs
 from futures_nb.sessions import session_table, to_sessions
+from futures_nb.tables import frame_to_raw
 
 NAME = "ES 03-25.Last.txt"
 CSV = dict(contract="ES", tz="America/New_York", stamp="start")

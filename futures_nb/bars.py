@@ -141,14 +141,16 @@ def _named(symbol, t):
 # %% ../nbs/01_data/04_bars.ipynb #01-bars-26b
 def _symbol_names(column, t):
     """Distinct contracts, the number of its contract for each row (-1: none), and the symbols that are none with their rows."""
-    codes, symbols = pd.factorize(column.astype("object").where(column.notna(), ""))
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.notna().all(): codes, symbols = column.cat.codes.to_numpy(), column.cat.categories
+    else: codes, symbols = pd.factorize(column.astype("object").where(column.notna(), ""))
     order, edges = None, None
     if len(symbols) > 1:
-        order = np.argsort(codes, kind="stable")
+        order = np.argsort(codes.astype(np.int16) if len(symbols) < 2**15 else codes, kind="stable")   # numpy sorts short integers by their digits
         edges = np.searchsorted(codes[order], np.arange(len(symbols) + 1))
     found, number, other = {}, np.full(len(codes), -1), {}
     for i, symbol in enumerate(map(str, symbols)):
         rows = slice(None) if order is None else order[edges[i]:edges[i + 1]]
+        if order is not None and len(rows) == 0: continue   # a category without a row
         parts = _named(symbol, t[rows])
         for name, part in parts: number[rows if isinstance(part, slice) else np.arange(len(codes))[rows][part]] = found.setdefault(name, len(found))
         if not parts: other[symbol] = rows
@@ -279,9 +281,10 @@ def _scan(t, code, n_codes, numbers, above_zero, most):
 def _found_length(scan, t, code):
     """What `infer_bar` says, from the pass where that suffices."""
     n_bad, n_disorder, least, n_least, n_steps, _ = scan
-    if n_bad or n_disorder or n_steps == 0 or n_least < 0.9 * n_steps:
+    is_plain = not (n_bad or n_disorder) and n_steps > 0 and 1_000_000 <= least < DAY // 2 and n_least >= max(1, 0.01 * n_steps)
+    if not is_plain or (n_least < 0.9 * n_steps and (t % least != t[0] % least).mean() > 0.05):   # rows on one grid: the step divides the others
         return infer_bar(pd.DatetimeIndex(t[t != NAT].view("datetime64[us]")), code[t != NAT])
-    return pd.Timedelta(int(least), unit="us") if least >= 1_000_000 else None
+    return pd.Timedelta(int(least), unit="us")
 
 # %% ../nbs/01_data/04_bars.ipynb #01-bars-34
 def rows_in_order(t) -> np.ndarray:
@@ -367,7 +370,7 @@ def _judge(raw, contract, tz, stamp, bar, adjusted):
     scan = _scan(t, code, len(names), numbers, *_limits(names))
     length = _bar_length(_found_length(scan, t, code), where, bar)
     _refuse_dates(raw, stamp, length)
-    t = _ends(t, code, names, stamp, length, zone if _is_naive(raw) else None, where)
+    t = _ends(t, code, names, stamp, length, zone if stamp != "end" and _is_naive(raw) else None, where)
     said = preset.get("adjusted") if adjusted is None else adjusted
     read = dict(path=where, source=raw.source, tz=zone, stamp=stamp, adjusted="unknown" if said is None else said, bar=_short(length),
                 rows=len(raw.frame) + len(raw.unreadable), left_out=left_out, notes=raw.notes)
@@ -391,13 +394,13 @@ def _numbers_of(frame):
 # %% ../nbs/01_data/04_bars.ipynb #01-bars-38e
 def _ends(t, code, names, stamp, length, zone, where):
     """When each bar is known [us, UTC; NAT stays]: its time, one length later, or the close of the session of its date. `zone` is that of naive times, else None."""
+    if stamp == "end": return t
     step, timed = 0 if length is None else length // pd.Timedelta("1us"), t[t != NAT]
     is_date = zone is not None and len(timed) > 0 and timed[0] % DAY == timed[-1] % DAY == 0 and (timed % DAY == 0).all() if stamp == "date" else False
     if stamp == "date":
         if not is_date: raise DataError(f"read_bars: {where} has times with a clock or a zone and stamp says 'date'; say 'start' or 'end'")
         if step and step != DAY: raise DataError(f"read_bars: {where} has dates {_short(length)} apart and stamp says 'date'; only daily bars have a session to end with, pass bar='1D' if they are daily, else stamp='start'")
         return _session_closes(t, code, names)
-    if stamp == "end": return t
     if length is None: raise DataError(f"read_bars: {where} is stamped at the bar's start and the bar's length cannot be seen; pass bar='1min'")
     if zone is not None and step % DAY == 0:   # a day on a clock has 23, 24 or 25 hours
         local = pd.DatetimeIndex(t.view("datetime64[us]"), tz="UTC").tz_convert(zone).tz_localize(None) + length

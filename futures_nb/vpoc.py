@@ -11,6 +11,8 @@ __all__ = ['ONE', 'MAX_TICKS', 'MAX_BAR', 'MAX_VOLUME', 'ALLOCATIONS', 'FAR', 'N
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-02
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numba
@@ -384,7 +386,7 @@ def sum_differences(change, bend, first, last, profile):
     return poc
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-k3
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def session_levels(low, high, close, volume, runs, bounds, tick, allocation, share, by_rank, step, out, shape):
     """`profile_levels` straight from the bars: session k is of the rows a:b of runs[bounds[k]:bounds[k + 1]], into `out` (n, 6) and `shape` (n or 0, 4)."""
     chunk, size, k = 1024, 1 << 12, 0
@@ -432,9 +434,12 @@ def falls(x):
 
 
 @numba.njit(cache=True)
-def times_rise(edges, code, level):
-    """True if all times `level[code]` are there and rise from each of the `edges` to the next: then the rows are unique and in order."""
-    is_plain = len(level) > 0 and level[0] > NO_TIME and falls(level) == 0   # mostly so, and then it is enough that the codes rise
+def times_rise(edges, code, level, is_rising):
+    """True if all times `level[code]` are there and rise from each of the `edges` to the next: then the rows are unique and in order.
+
+    Where the level itself is rising, as it mostly is, it is enough that the codes rise.
+    """
+    is_plain = is_rising and len(level) > 0 and level[0] > NO_TIME
     for k in range(len(edges) - 1):
         part, before = code[edges[k]:edges[k + 1]], NO_TIME
         if is_plain:
@@ -455,7 +460,7 @@ def _checked_times(bars, columns, where):
         edges = np.concatenate([[0], np.flatnonzero(contract[1:] != contract[:-1]) + 1, [len(bars)]])
         names = [str(index.levels[0][contract[a]]) for a in edges[:-1]]
         known = str(level.tz) == "UTC" and level.unit == "us" and contract[edges[:-1]].min() >= 0 and set(columns) <= set(bars.columns)
-        if known and len(set(names)) == len(names) and names == sorted(names, key=contract_month) and times_rise(edges, code, _locked(level.asi8)):
+        if known and len(set(names)) == len(names) and names == sorted(names, key=contract_month) and times_rise(edges, code, _locked(level.asi8), level.is_monotonic_increasing and level.is_unique):
             return list(zip(names, edges[:-1].tolist(), edges[1:].tolist())), _locked(level.asi8), code
     check_schema(bars, columns, where)
     ts = index.get_level_values("ts").as_unit("us")
@@ -571,6 +576,7 @@ def session_profiles(
     step:int=1,          # As in `value_area`
     allocation:str="uniform", # As in `volume_profile`
     shape:bool=False,    # Also volume_at_poc [contracts], share_at_poc, skew, entropy, n_modes, as in `profile_shape`
+    n_jobs:int|None=None, # Threads; None: one for each processor and half a million rows. They change no value
 ) -> pd.DataFrame:       # Index `(contract, trade_date)`: poc, value_area_low, value_area_high [points], volume [contracts], ts
     """Point of control and value area of each session; `ts` is the moment they are known, the session's end by the calendar.
 
@@ -586,7 +592,9 @@ def session_profiles(
     elif session is not None: raise DataError(f"session_profiles: session={session!r} and a clock window (tz, start, end) are two definitions; pass one of them")
     else: found = _clock_sessions(bars, runs, level, code, tz, start, end)
     tick = np.array([find_tick(name, tick, "session_profiles") for name, _, _ in runs])
-    return _profile_frame(bars, runs, tick, found, share, method == "rank", step, ALLOCATIONS.index(allocation), shape)
+    if n_jobs is not None and n_jobs < 1: raise DataError(f"session_profiles: n_jobs is {n_jobs}; pass 1 or more, or None")
+    n_jobs = n_jobs or max(1, min(os.cpu_count() or 1, len(bars) // 500_000))
+    return _profile_frame(bars, runs, tick, found, share, method == "rank", step, ALLOCATIONS.index(allocation), shape, n_jobs)
 
 # %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-35
 SHAPE_COLUMNS = ["volume_at_poc", "share_at_poc", "skew", "entropy", "n_modes"]
@@ -596,13 +604,21 @@ def _column(bars, name):
     return _locked(np.ascontiguousarray(bars._get_column_array(bars.columns.get_loc(name)), dtype=np.float64))
 
 
-def _profile_frame(bars, runs, tick, found, share, by_rank, step, allocation, with_shape):
+def _profile_frame(bars, runs, tick, found, share, by_rank, step, allocation, with_shape, n_jobs):
     """The sessions `found`, their profiles' levels, and the frame of both."""
     rows, dates, ends, owner, n_open = found
     levels, shape = np.zeros((len(dates), 6), np.int64), np.zeros((len(dates) * with_shape, 4))
     low, high, volume = (_column(bars, c) for c in ("low", "high", "volume"))
     bounds, tick = np.searchsorted(rows[:, 2], np.arange(len(dates) + 1)), tick[owner]
-    session_levels(low, high, _column(bars, "close") if allocation == 1 else low, volume, rows, bounds, tick, allocation, share, by_rank, step, levels, shape)
+    columns = low, high, _column(bars, "close") if allocation == 1 else low, volume
+    edges = [len(dates) * k // n_jobs for k in range(n_jobs + 1)]
+    jobs = [(*columns, rows, bounds[a:b + 1], tick[a:b], allocation, share, by_rank, step, levels[a:b], shape[a:b]) for a, b in zip(edges, edges[1:]) if b > a]
+    if len(jobs) > 1:
+        with ThreadPoolExecutor(len(jobs) - 1) as pool:        # each thread has sessions of its own
+            others = [pool.submit(session_levels, *job) for job in jobs[1:]]
+            session_levels(*jobs[0])
+            for other in others: other.result()
+    elif jobs: session_levels(*jobs[0])
     total, known = levels[:, 3], levels[:, 3] > 0
     price = np.where(known[:, None], ticks_to_price(levels[:, :3], tick[:, None]), np.nan)
     columns = dict(zip(("poc", "value_area_low", "value_area_high"), price.T), volume=np.where(total >= 0, total / ONE, np.nan),

@@ -244,3 +244,16 @@ def test_bars_at_the_limits_of_the_numbers():
             np.testing.assert_allclose(fast[LEVELS].to_numpy()[0], expected, rtol=1e-12, atol=1e-9)
             assert fast["volume"].iloc[0] * ONE == levels[0, 3] or levels[0, 3] < 0
             if levels[0, 3] > 0: assert fnb.point_of_control(fnb.volume_profile(bars, tick)) == fast["poc"].iloc[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"allocation": "triangular", "shape": True}, {"method": "rank", "session": "rth"}, {"tz": "America/New_York", "start": "09:30", "end": "15:59"}])
+def test_any_number_of_threads_gives_the_same_bits(options):
+    """Sessions are shared out; more threads than sessions are no harm."""
+    bars = fnb.synth_bars(n_contracts=3, n_days=5, minutes=30, seed=4)
+    one = fnb.session_profiles(bars, n_jobs=1, **options)
+    for n_jobs in (2, 3, 7, 100, None):
+        other = fnb.session_profiles(bars, n_jobs=n_jobs, **options)
+        pd.testing.assert_frame_equal(other, one, check_exact=True)
+        assert other.attrs == one.attrs
+    with pytest.raises(fnb.DataError, match="n_jobs is 0"): fnb.session_profiles(bars, n_jobs=0)
+    assert len(fnb.session_profiles(bars.iloc[:0], n_jobs=2)) == 0

@@ -451,7 +451,7 @@ def times_rise(edges, code, level, is_rising):
             before = now
     return True
 
-
+# %% ../nbs/02_features/02_vpoc.ipynb #02-vpoc-k5b
 def _checked_times(bars, columns, where):
     """Contracts as `contract_runs` gives them, and times [us] as a level and a code per row; raises as `check_schema` does."""
     index = bars.index

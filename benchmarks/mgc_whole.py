@@ -80,7 +80,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=MODES, help="one of them, written to no file")
     parser.add_argument("--dbn", help="the encoded file, where it is there already")
+    parser.add_argument("--encode", help="write the encoded file here, and no more")
     given = parser.parse_args()
+    if given.encode: return encode_dbn(data_folder() / PARQUET, given.encode)
     if given.mode and (given.dbn or given.mode != MODES[1]):
         print(json.dumps(whole(given.mode, given.dbn)))
         return
@@ -88,7 +90,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mgc.dbn.zst"
-        encode_dbn(data_folder() / PARQUET, path)
+        subprocess.run([sys.executable, __file__, "--encode", str(path)], check=True)   # a child inherits the peak memory of its parent
         for mode in [given.mode] if given.mode else MODES:
             out = subprocess.run([sys.executable, __file__, "--mode", mode, "--dbn", str(path)], capture_output=True, text=True)
             if out.returncode: sys.exit(f"mgc_whole: {mode} failed\n{out.stderr}")

@@ -4,8 +4,8 @@
     FUTURES_NB_DATA=path python benchmarks/mgc_whole.py --mode parquet
 
 Each mode runs in a process of its own: seconds of every step, peak resident memory. The Parquet file has 2,228,211 rows, of which the calendar
-spreads are dropped. Of the DBN files the vendor's own are six months; "dbn, encoded" is the whole Parquet file written as one DBN file by Databento's
-encoder before the clock starts, every field of every record. The process is held to two processors.
+spreads are dropped. Of the DBN files the vendor's own are six months; "dbn, encoded" is the whole Parquet file written as one DBN file before the clock
+starts: the header by Databento's encoder, every record in the published layout. The process is held to two processors.
 """
 import argparse
 import json

@@ -4,7 +4,6 @@ import random
 import stat
 import struct
 import sys
-import warnings
 import zipfile
 from decimal import Decimal
 from pathlib import Path
@@ -100,9 +99,7 @@ def test_dbn_months_equal_the_parquet_row_for_row(data_dir, dbn_files):
 
 def reference(path):
     import databento
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # databento 0.87 uses what pandas deprecates
-        return databento.DBNStore.from_file(path).to_df()
+    return databento.DBNStore.from_file(path).to_df()
 
 
 def test_dbn_equals_databento_on_its_own_test_files(data_dir, dbn_files):

@@ -628,6 +628,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.runner.load_market': ('06_running/runner.html#load_market', 'futures_nb/runner.py'),
                                    'futures_nb.runner.one_thread': ('06_running/runner.html#one_thread', 'futures_nb/runner.py'),
                                    'futures_nb.runner.problem': ('06_running/runner.html#problem', 'futures_nb/runner.py'),
+                                   'futures_nb.runner.rows_for': ('06_running/runner.html#rows_for', 'futures_nb/runner.py'),
                                    'futures_nb.runner.run': ('06_running/runner.html#run', 'futures_nb/runner.py'),
                                    'futures_nb.runner.span_of': ('06_running/runner.html#span_of', 'futures_nb/runner.py'),
                                    'futures_nb.runner.still_columns': ('06_running/runner.html#still_columns', 'futures_nb/runner.py'),

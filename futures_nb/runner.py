@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'write_whole', 'check_run', 'has_work', 'claim_run', 'bars_digest', 'is_writer', 'count_trials',
-           'load_market', 'load_bars', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows',
-           'still_columns', 'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem',
-           'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
+           'load_market', 'load_bars', 'rows_for', 'feed_sentences', 'holiday_sentences', 'vix_sentences',
+           'learning_rows', 'still_columns', 'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock',
+           'run', 'problem', 'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import datetime
@@ -141,6 +141,11 @@ def load_bars(config: RunConfig) -> pd.DataFrame:
     """The bars meant by `[data]`: the embedded market's, those of files, or those of a store."""
     d = config.data
     return demo_bars(d.start or None, d.end or None) if config.is_demo else _own_bars(d)
+
+
+def rows_for(config: RunConfig, bars: pd.DataFrame) -> str:
+    """`"all"` or `"daily"`: what is asked for; by itself one row a day of simulated minutes, whose paths know their day's end."""
+    return "daily" if config.rows == "auto" and "simulated" in bars.attrs else config.rows_used
 
 
 def _own_bars(d):
@@ -341,7 +346,7 @@ def run(
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28
 def problem(config, bars, features, target):
     """Features and target of the rows learned from, the counts of the others, and the folds."""
-    keep, rows = learning_rows(bars, features, target, "daily" if config.rows == "auto" and "simulated" in bars.attrs else config.rows_used)
+    keep, rows = learning_rows(bars, features, target, rows_for(config, bars))
     if len(keep) == 0:
         slow = max(rows["nan_by_column"], key=rows["nan_by_column"].get, default="no feature")
         raise DataError(f"run: no row is left to learn from: {rows['bars']:,} bars, {rows['labelled']:,} rows with a label, and {slow} is missing in "

@@ -288,15 +288,15 @@ CLOCK_FEATURES = [
     dict(name="days_to_roll", formula="calendar days from the trade date to the roll by the calendar, in quarters of 91; of a series without contracts, to the next roll", unit="quarters",
          range=(-3, 60), **_CLOCK),
 ]
-CLOCK_INPUTS = ("minute", "is_rth", "weekday", "quarters")
+CLOCK_INPUTS = ("minute", "is_rth", "day", "quarters")
 
 @numba.njit(cache=True)
-def clock_run(minute, is_rth, weekday, quarters, out):
+def clock_run(minute, is_rth, day, quarters, out):
     """The columns of `CLOCK_FEATURES`, into `out`."""
     for i in range(len(minute)):
         turn = minute[i] * (2 * math.pi / 1440)
         out[i, 0], out[i, 1], out[i, 2] = math.sin(turn), math.cos(turn), 1.0 if is_rth[i] else 0.0
-        out[i, 3], out[i, 4] = (weekday[i] - 2) / 2.0, quarters[i]
+        out[i, 3], out[i, 4] = (day[i] - 2) / 2.0, quarters[i]
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-32
 @lru_cache(maxsize=256)

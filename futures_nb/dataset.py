@@ -8,7 +8,6 @@ __all__ = ['BLOCK', 'Y_FLOOR', 'Dataset', 'make_dataset', 'save_dataset', 'load_
 # %% ../nbs/03_learning/04_dataset.ipynb #04-dataset-02
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from .features import FEATURES
 from .scaling import SCALERS, make_scaler, row_name, scaler_from_dict
 from .schema import DataError, check_schema, make_index
 from .splits import Fold
+from .store import write_whole
 
 # %% ../nbs/03_learning/04_dataset.ipynb #04-dataset-05
 @dataclass(eq=False, repr=False)
@@ -142,16 +142,6 @@ def make_dataset(
                    info={"y_std": y_std, "y_is_floored": y_std < Y_FLOOR, "exempt": list(getattr(fitted, "exempt", ()))})
 
 # %% ../nbs/03_learning/04_dataset.ipynb #04-dataset-28
-def _write_whole(path: Path, data: bytes):
-    """All of `data` or nothing: a temporary file on the same disk, then a rename."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(tmp, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(tmp, path)
-
-
 def save_dataset(
     dataset: Dataset,
     folder, # Made if it is not there
@@ -168,10 +158,10 @@ def save_dataset(
     data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     digest = hashlib.sha256(data).hexdigest()
     tensors = folder / f"dataset-{digest[:16]}.safetensors"
-    _write_whole(tensors, data)
+    write_whole(tensors, data)
     about = {"format": 1, "tensors": tensors.name, "sha256": digest, "contracts": [str(c) for c in dataset.index.levels[0]], "columns": dataset.columns,
              "y_scale": dataset.y_scale, "info": dataset.info, "fold": dataset.fold.info, "scaler": dataset.scaler.to_dict()}
-    _write_whole(folder / "dataset.json", json.dumps(about, indent=1).encode())
+    write_whole(folder / "dataset.json", json.dumps(about, indent=1).encode())
     for old in folder.glob("dataset-*.safetensors"):
         if old != tensors: old.unlink()
     return folder

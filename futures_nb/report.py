@@ -12,7 +12,6 @@ __all__ = ['REQUIRED', 'FOLD_COLUMNS', 'STYLE', 'lookup', 'check_facts', 'read_r
 # %% ../nbs/05_evaluation/06_report.ipynb #06-report-02
 import json
 import math
-import os
 from html import escape
 from pathlib import Path
 from statistics import NormalDist
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError
+from .store import write_whole
 
 # %% ../nbs/05_evaluation/06_report.ipynb #06-report-05
 REQUIRED = {
@@ -501,7 +501,5 @@ def make_report(
     """
     run_dir = Path(run_dir)
     page, path = render(read_run(run_dir)), run_dir / "report.html"
-    tmp = path.with_name(path.name + ".tmp")
-    tmp.write_text(page, encoding="utf-8")
-    os.replace(tmp, path)
+    write_whole(path, page.encode())
     return path

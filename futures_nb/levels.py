@@ -102,23 +102,19 @@ def smooth_bar(state, a, n, units, is_wider):
     for u in range(max(a - half, first), min(a + n + half, last + 1)): top = max(top, profile[1, u])
     c[_TOP], c[_HALF] = top, (last - first + 1) // 20
 
-
+# %% ../nbs/02_features/15_levels.ipynb #15-levels-13b
 @numba.njit(cache=True)
 def count_humps(smooth, need):
     """`count_modes` of a profile that is smoothed already: hills that rise and fall by at least `need`, the edges being at 0."""
-    n, t, high, low = 0, 0, 0, 0
-    while True:
-        while t < len(smooth) and high - smooth[t] < need:
-            high = max(high, smooth[t])
-            t += 1
-        n += 1
-        if t == len(smooth): return n
-        low = smooth[t]
-        while t < len(smooth) and smooth[t] - low < need:
-            low = min(low, smooth[t])
-            t += 1
-        if t == len(smooth): return n
-        high = smooth[t]
+    n, is_rising, edge = 0, True, 0              # the highest on the way up, the lowest on the way down
+    for now in smooth:
+        if is_rising:
+            edge = max(edge, now)
+            if edge - now >= need: n, is_rising, edge = n + 1, False, now
+        else:
+            edge = min(edge, now)
+            if now - edge >= need: is_rising, edge = True, now
+    return n + 1 if is_rising else n
 
 # %% ../nbs/02_features/15_levels.ipynb #15-levels-14
 @numba.njit(cache=True, error_model="numpy")
@@ -189,7 +185,7 @@ def put_away(state):
     numbers[_SUM1:_PREVIOUS] = 0.0
     c[_BASE:_TOP + 1] = 0
 
-
+# %% ../nbs/02_features/15_levels.ipynb #15-levels-17b
 @numba.njit(cache=True)
 def begin_session(state, open):
     """What the first bar of a session tells: the one before is over, and where this one opens."""
@@ -309,8 +305,10 @@ NOWHERE = 8.0            # session volatilities to an untouched level at most, a
 def composite_columns(x, levels, one_tick, vol, out):
     """Columns of one composite, whose point of control, value area low and high are `levels` [ticks]."""
     out[0] = (x - levels[0]) * one_tick / vol
-    out[1] = log_width(levels[1], levels[2], one_tick, vol)
-    out[2] = is_inside(x, levels[1], levels[2])
+    out[1] = (x - levels[2]) * one_tick / vol
+    out[2] = (x - levels[1]) * one_tick / vol
+    out[3] = log_width(levels[1], levels[2], one_tick, vol)
+    out[4] = is_inside(x, levels[1], levels[2])
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -328,7 +326,8 @@ def untouched_columns(x, c, one_tick, vol, out):
 _FAR_SAID = dict(range=(0, NOWHERE), source="ours")
 for _n, _back in ((5, 6 * _BARS), (20, 21 * _BARS)):
     LEVEL_FEATURES += [
-        _said(f"composite_{_n}_poc_distance", f"(close - point of control of the last {_n} sessions together) / close / session volatility", _back, range=(-30, 30)),
+        *[_said(f"composite_{_n}_{_short}_distance", f"(close - {_long} of the last {_n} sessions together) / close / session volatility", _back, range=(-30, 30))
+          for _short, _long in (("poc", "point of control"), ("high", "value area high"), ("low", "value area low"))],
         _said(f"composite_{_n}_width", f"log((value area high - low of the last {_n} sessions together, at least a tick) / close / session volatility)", _back, **_LOG),
         _said(f"inside_composite_{_n}", f"1 if the close is inside the value area of the last {_n} sessions together, else 0", _back, **_IS),
     ]
@@ -392,11 +391,11 @@ def write_columns(state, close, vol, row):
     if is_known: poc, low, high = float(c[_BASE] + c[_POC]), float(c[_BASE] + c[_LOW]), float(c[_BASE] + c[_HIGH])
     developing_columns(x, poc, low, high, one_tick, vol, row[:5])
     previous_columns(x, poc, low, high, numbers, one_tick, vol, row[5:14])
-    composite_columns(x, numbers[_FIVE:_FIVE + 3], one_tick, vol, row[14:17])
-    composite_columns(x, numbers[_TWENTY:_TWENTY + 3], one_tick, vol, row[17:20])
-    untouched_columns(x, c, one_tick, vol, row[20:23])
-    if is_known: shape_columns(x, state, row[23:30])
-    else: row[23:30] = np.nan
+    composite_columns(x, numbers[_FIVE:_FIVE + 3], one_tick, vol, row[14:19])
+    composite_columns(x, numbers[_TWENTY:_TWENTY + 3], one_tick, vol, row[19:24])
+    untouched_columns(x, c, one_tick, vol, row[24:27])
+    if is_known: shape_columns(x, state, row[27:34])
+    else: row[27:34] = np.nan
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -79,7 +79,8 @@ def check_against_frames(bars, tick=0.25):
     week, month = (ago(fnb.composite_profile(bars, n), bars, tick) for n in (5, 20))
     ticks = dict(poc_distance=x - poc, value_area_high_distance=x - high, value_area_low_distance=x - low, previous_poc_distance=x - before[0],
                  previous_high_distance=x - before[2], previous_low_distance=x - before[1], poc_migration=before[0] - earlier[0],
-                 poc_migration_today=poc - before[0], composite_5_poc_distance=x - week[0], composite_20_poc_distance=x - month[0])
+                 poc_migration_today=poc - before[0], composite_5_poc_distance=x - week[0], composite_5_high_distance=x - week[2],
+                 composite_5_low_distance=x - week[1], composite_20_poc_distance=x - month[0], composite_20_high_distance=x - month[2], composite_20_low_distance=x - month[1])
     for name, value in ticks.items(): assert same_bits(found[name], value * one / vol).all(), name
     inside = dict(inside_developing_area=(poc, low, high), inside_value_area=before, inside_composite_5=week, inside_composite_20=month)
     for name, (_, a, b) in inside.items(): assert same_bits(found[name], np.where(np.isnan(a), np.nan, (a <= x) & (x <= b))).all(), name
@@ -202,6 +203,17 @@ def test_a_stream_that_begins_later_agrees(given, whole, seed, is_known):
     for k in range(len(NAMES)): assert same_bits(out[BACK[k] - 1:, k], whole[a + BACK[k] - 1:, k]).all(), NAMES[k]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_nasty_streams_forget_sessions(seed):
+    """By sessions, of bars with ties, without volume, and with a session without a trade; in chunks."""
+    given, rng = arrays(nasty_bars(seed, n_days=48)), np.random.default_rng(seed)
+    n, of, whole = len(given[0]), np.cumsum(given[5]) - 1, run_chunks(given, [0, len(given[0])])
+    for a in rng.integers(1, n // 2, 12):
+        out = run_chunks([x[a:] for x in given], np.unique(np.append(rng.integers(0, n - a, 20), [0, n - a])))
+        late = of[a:] > of[a] + KEEP
+        assert late.sum() > 20 and same_bits(out[late], whole[a:][late]).all()
+
+
 ABSURD = [("low", np.nan), ("high", np.nan), ("volume", np.nan), ("low", -1e30), ("high", 1e30), ("high", 1.0), ("volume", 1e30), ("volume", -1.0), ("close", np.nan), ("close", 1e30),
           ("open", 1e30), ("open", np.nan), ("high", 13_000.0)]
 
@@ -225,7 +237,7 @@ def test_what_a_bar_no_market_made_leaves_missing(given, whole):
     of, changed = np.cumsum(given[5]) - 1, [x.copy() for x in given]
     changed[1][6 * 1370], k = np.nan, of[6 * 1370]
     out = pd.DataFrame(run_chunks(changed, [0, len(of)]), columns=NAMES)
-    today = ["poc_distance", "value_area_width", "inside_developing_area", "value_area_overlap", "poc_migration_today", *NAMES[23:]]
+    today = ["poc_distance", "value_area_width", "inside_developing_area", "value_area_overlap", "poc_migration_today", *NAMES[27:]]
     row = np.arange(len(of))
     assert out.loc[(of == k) & (row >= 6 * 1370), today].isna().all(axis=None)
     assert out.loc[(of == k) & (row < 6 * 1370), today].notna().all(axis=None)

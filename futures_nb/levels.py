@@ -37,7 +37,7 @@ def bar_levels(low, high, volume, tick):
 MAX_LEVELS = 1 << 15     # more levels in a session or a composite are a mistake in the data
 KEEP = 20                # sessions that are remembered
 SLOT = 1440              # bars of each: the minutes of a day
-_SIZE = 2 * (MAX_LEVELS + MAX_LEVELS // 20 + 2)
+_SIZE = 2 * (MAX_LEVELS + 2 * (MAX_LEVELS // 20) + 2)   # a session may go either way, and is smoothed at its ends
 _DONE, _SEEN, _BASE, _FIRST, _LAST, _TOTAL, _CONTRACTS, _BAD, _POC, _LOW, _HIGH = range(11)         # places in `counts`: of the session so far,
 _TRADED, _HALF, _TOP, _UNDER, _OVER, _LEFT, _FROM, _TO, _CHECK = range(11, 20)                      # its humps, and the untouched levels
 _TICK, _OPEN, _SUM1, _SUM2, _SUM3, _SUM_LOG, _PREVIOUS, _BEFORE, _FIVE, _TWENTY = 0, 1, 2, 3, 4, 5, 6, 9, 10, 13   # places in `numbers`

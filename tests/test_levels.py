@@ -215,7 +215,7 @@ def test_nasty_streams_forget_sessions(seed):
 
 
 ABSURD = [("low", np.nan), ("high", np.nan), ("volume", np.nan), ("low", -1e30), ("high", 1e30), ("high", 1.0), ("volume", 1e30), ("volume", -1.0), ("close", np.nan), ("close", 1e30),
-          ("open", 1e30), ("open", np.nan), ("high", 13_000.0)]
+          ("open", 1e30), ("open", np.nan), ("high", 13_000.0), ("high", 9_000.0), ("volume", 2e9)]
 
 
 @pytest.mark.parametrize("column, value", ABSURD)
@@ -252,13 +252,12 @@ def test_too_many_levels_contracts_and_bars_are_no_profile(given):
     """Each has no profile for its session; more bars than minutes of a day have one, but no composite."""
     of = np.cumsum(given[5]) - 1
     at = np.flatnonzero(of == 8)
-    for column, rows, value in ((1, at[10], 4000 + 0.25 * MAX_LEVELS + 500), (4, at, 2.0**31 - 1)):
-        changed = [x.copy() for x in given]
-        changed[column][rows] = value
-        if column == 4: changed = [np.concatenate([x[:at[0]], np.tile(x[at[:1]], 3000), x[at[1]:]]) for x in changed]
-        if column == 4: changed[5][at[0] + 1:at[0] + 3000] = False
-        found = run_all(changed)
-        day = np.cumsum(changed[5]) - 1
+    wide, much = [x.copy() for x in given], [np.concatenate([x[:at[0]], np.repeat(x[at[0]], 2100), x[at[1]:]]) for x in given]
+    wide[1][at[10]] += 0.25 * MAX_LEVELS
+    much[5][at[0] + 1:at[0] + 2100], much[4][at[0]:at[0] + 2100] = False, 2.0**31 - 1      # more than MAX_VOLUME, and no integer overflows
+    for changed in (wide, much):
+        found, day = run_all(changed), np.cumsum(changed[5]) - 1
+        assert found.poc_share[day == 8].notna().any() and found.poc_share[day == 8].isna().any()
         assert found.previous_width[day == 9].isna().all() and found.previous_width[day == 10].notna().all() and found.n_untouched[day == KEEP].notna().all()
     many = [np.concatenate([x[:at[0]], np.repeat(x[at], 2), x[at[-1] + 1:]]) for x in given]
     many[5][at[0] + 1:at[0] + 2 * len(at)] = False
@@ -289,6 +288,38 @@ def test_humps_of_a_smoothed_profile(seed):
         half = len(profile) // 20
         smooth = np.convolve(profile, np.ones(2 * half + 1, np.int64))[half:len(profile) + half]
         assert count_humps(smooth, (smooth.max() + 3) // 4) == count_modes(profile, -1, 0, len(profile) - 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_smoothed_profile_is_exact(seed):
+    """To the unit, as the session grows wider by one bar after another; and its highest value."""
+    rng, state = np.random.default_rng(seed), levels_state(0.25)
+    begin_session(state, 4000.0)
+    for _ in range(300):
+        lo = int(16_000 + 40 * rng.standard_normal())
+        add_bar(state, lo, lo + int(rng.integers(0, 12)), int(rng.integers(20, 10**6)))
+        profile, smooth = (x[np.flatnonzero(state.profile[0])[0]:np.flatnonzero(state.profile[0])[-1] + 1] for x in state.profile)
+        half = len(profile) // 20
+        want = np.convolve(profile, np.ones(2 * half + 1, np.int64))[half:len(profile) + half]
+        assert (smooth == want).all() and want.max() in state.counts
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_session_as_wide_as_may_be(way):
+    """To either side of where it began; one level more is no profile."""
+    state = levels_state(0.25)
+    begin_session(state, 4000.0)
+    for far in (0, 5000, MAX_LEVELS - 10, MAX_LEVELS - 1): add_bar(state, 16_000 + way * far, 16_000 + way * far, 1000)
+    at = np.flatnonzero(state.profile[0])
+    assert at[-1] - at[0] == MAX_LEVELS - 1
+    half = MAX_LEVELS // 20
+    want = np.convolve(state.profile[0, at[0]:at[-1] + 1], np.ones(2 * half + 1, np.int64))
+    assert (state.profile[1, at[0] - half:at[-1] + half + 1] == want).all() and state.profile[1].sum() == want.sum()
+    before = state.counts.copy()
+    add_bar(state, 16_000 + way * MAX_LEVELS, 16_000 + way * MAX_LEVELS, 1000)
+    assert (state.counts != before).sum() == 1 and len(np.flatnonzero(state.profile[0])) == 4    # it is marked, and nothing was added
+    begin_session(state, 4000.0)
+    assert not state.profile.any() and not state.logs.any() and state.sessions[0, 3] == -1
 
 
 def test_skew_of_one_level_is_zero():

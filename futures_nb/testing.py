@@ -95,19 +95,20 @@ def _replace_column(out, column, future, rng, factor=None):
     else: out.iloc[future, out.columns.get_loc(column)] = new
 
 # %% ../nbs/00_foundations/04_testing.ipynb #04-testing-11c
-EXTREMES = ("limit", "one tick", "hundredfold", "huge volume", "no volume", "flat")
+EXTREMES = ("limit", "one tick", "huge volume", "no volume", "flat", "hundredfold")
 
 def _extreme_bars(bars, future, rng, up):
-    """Prices [ticks] and volume at the positions `future`, each bar one of `EXTREMES` at random."""
+    """Prices [ticks] and volume at the positions `future`, each bar one of `EXTREMES` at random; hundredfold is a stretch of 200 bars, soon."""
     code, n = bars.index.codes[0][future], len(future)
+    nth = np.arange(n) - np.maximum.accumulate(np.where(np.append(True, code[1:] != code[:-1]), np.arange(n), 0))    # of its contract
     at = np.maximum(np.rint(np.nanmedian(np.abs(bars["close"].to_numpy())) / _ticks(bars, code)), 20)
-    kind = rng.integers(len(EXTREMES), size=n)
+    kind, start = rng.integers(5, size=n), rng.integers(10)
+    far = (nth >= start) & (nth < start + 200)
     at = np.where(kind == 0, np.rint(at * (1.07 if up else 0.93)), at)
-    at = np.where(kind == 2, np.maximum(np.rint(at * (100 if up else 0.01)), 2), at)
-    width = np.select([kind == 1, kind == 2, kind == 3], [1, np.rint(0.01 * at) + 1, 4], 0)
-    rises = rng.random(n) < 0.5
+    at = np.where(far, np.maximum(np.rint(at * (100 if up else 0.01)), 2), at)
+    width, rises = np.select([kind == 1, kind == 2], [1, 4], 0), rng.random(n) < 0.5
     prices = dict(low=at, high=at + width, open=np.where(rises, at, at + width), close=np.where(rises, at + width, at))
-    return prices, np.select([kind == 3, kind == 4], [1e12, 0.0], rng.integers(1, 1000, n).astype(float))
+    return prices, np.select([kind == 2, kind == 3], [1e12, 0.0], rng.integers(1, 1000, n).astype(float))
 
 
 def replace_at(bars, rows, seed=0, up=True):

@@ -23,9 +23,6 @@ KNOWN = {
     "poc_distance": ("a_hundredfold", "a distance over a close of a hundredth of it; and beyond 8 session volatilities on daily bars"),
     "previous_poc_distance": ("a_hundredfold", "a distance over a close of a hundredth of it; and beyond 8 session volatilities on daily bars"),
     "vwap_distance": ("a_hundredfold", "a distance over a close of a hundredth of it"),
-    "har_day": ("all_extremes", "a session of hundredfold moves; declared up to 2"),
-    "har_week": ("all_extremes", "a session of hundredfold moves; declared up to 2"),
-    "har_month": ("all_extremes", "a session of hundredfold moves; declared up to 2"),
     "value_area_width": ("all_extremes", "a tick over the volatility of hundredfold moves; declared from -10"),
 }
 

@@ -207,10 +207,10 @@ def check_feature(
     vix: pd.DataFrame | None = None,
     other: pd.DataFrame | None = None, # Bars of a second market
     *,
-    lookback,       # Bars a value may use, its own included; a number, or {column: number}
+    lookback,       # Bars a value may use, its own included; this and the next three: for all columns, or {column: ...}
     range=(-math.inf, math.inf), # Of every value
-    unit: str = "1", # `"0/1"` or `"count"` for a column that may stand still
-    reason: str | None = None, # Why it may be NaN after the warm-up, if it may
+    unit="1",       # `"0/1"` or `"count"` for a column that may stand still
+    reason=None,    # Why it may be NaN after the warm-up, if it may
     n_cuts: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:  # The health of each column, and what was tested
@@ -219,9 +219,9 @@ def check_feature(
     plain = bars.copy()
     plain.attrs = {}
     values = _frame(f(plain, **others), bars, "check_feature")
-    back = {c: lookback[c] if isinstance(lookback, dict) else lookback for c in values.columns}
-    table = assert_healthy(values, {c: dict(lookback=back[c], range=range, unit=unit) for c in values.columns}, reasons=None if reason is None else dict.fromkeys(values.columns, reason), allow=())
-    table["compared"] = assert_causal(f, bars, n_cuts, seed, **({} if reason else {"lookback": back}), **others)
+    back, limits, units, why = (x if isinstance(x, dict) else dict.fromkeys(values.columns, x) for x in (lookback, range, unit, reason))
+    table = assert_healthy(values, {c: dict(lookback=back[c], range=limits[c], unit=units[c]) for c in values.columns}, reasons={c: r for c, r in why.items() if r}, allow=())
+    table["compared"] = assert_causal(f, bars, n_cuts, seed, **others)
     table["looked_at"] = assert_window(f, bars, back, seed=seed, **others)
     table["remembered"] = assert_local(f, bars, back, seed=seed, **others)
     table["level"] = assert_scale_free(f, bars, **others)

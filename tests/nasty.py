@@ -69,6 +69,13 @@ def at_one_price(bars, price):
     return bars.assign(**dict.fromkeys(PRICES, np.round(np.rint(np.asarray(price) / tick) * tick, 10)))
 
 
+def is_valid(bars):
+    """Every bar is one: finite, in its range, on the grid of its contract's instrument."""
+    inside = (bars["low"] <= bars[["open", "close"]].min(axis=1)) & (bars["high"] >= bars[["open", "close"]].max(axis=1)) & (bars["volume"] >= 0)
+    on_grid = [not fnb.instrument(name).off_tick(part[PRICES]).any() for name, part in bars.groupby(level="contract")]
+    return bool(inside.all() and np.isfinite(bars).all(axis=None) and all(on_grid))
+
+
 @nasty(allow=STILL)
 def flat():
     """No price ever moves."""
@@ -252,6 +259,12 @@ def es_minutes(data): return _read(data / "es_ninjatrader" / "ES 03-25.Last.txt"
 def gold_thin_and_busy(data):
     """Two contracts from their first, thin days to their last ones."""
     return _contracts(_read(data / "mgc_databento" / "mgc_1m_2020-12_2024-06.parquet", stamp="start"), "MGCZ23", "MGCG24")
+
+
+@real(allow=STILL)
+def gold_all(data):
+    """Every outright contract of three and a half years."""
+    return _read(data / "mgc_databento" / "mgc_1m_2020-12_2024-06.parquet", stamp="start")
 
 
 @real()

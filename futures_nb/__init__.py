@@ -13,6 +13,7 @@ _CHAPTERS = {
     "sessions": "check_calendar off_session session_table to_sessions trade_dates",
     "synth": "synth_bars",
     "testing": "assert_causal assert_local",
+    "health": "assert_healthy assert_scale_free assert_window check_feature health_table",
     "bars": "read_bars",
     "quality": "QualityReport check_bars",
     "roll": "first_notice_date front_rows last_trade_date roll_schedule",

@@ -24,6 +24,7 @@ _CHAPTERS = {
     "developing": "developing_profile poc_migration",
     "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "composite": "composite_profile naked_poc",
+    "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst rolling_hurst",
     "features": "FEATURES Feature make_features",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",

@@ -25,9 +25,14 @@ _CHAPTERS = {
     "developing": "developing_profile poc_migration",
     "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "composite": "composite_profile naked_poc",
+<<<<<<< HEAD
     "windows": "rolling_session_sum",
     "features": "FEATURES Feature FeatureError make_features",
     "stream": "Stream",
+=======
+    "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst rolling_hurst",
+    "features": "FEATURES Feature make_features",
+>>>>>>> hurst
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",
     "scaling": "RobustScaler make_scaler",

@@ -26,6 +26,10 @@ _CHAPTERS = {
     "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "composite": "composite_profile naked_poc",
 <<<<<<< HEAD
+<<<<<<< HEAD
+=======
+    "wavelet": "modwt wavelet_energy wavelet_trend wavelet_variance",
+>>>>>>> wavelet
     "windows": "rolling_session_sum",
     "features": "FEATURES Feature FeatureError make_features",
     "stream": "Stream",

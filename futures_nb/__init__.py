@@ -24,6 +24,7 @@ _CHAPTERS = {
     "developing": "developing_profile poc_migration",
     "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "composite": "composite_profile naked_poc",
+    "coint": "cointegration next_contract",
     "features": "FEATURES Feature make_features",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",

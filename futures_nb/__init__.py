@@ -27,6 +27,7 @@ _CHAPTERS = {
     "composite": "composite_profile naked_poc",
 <<<<<<< HEAD
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
     "wavelet": "modwt wavelet_energy wavelet_trend wavelet_variance",
 >>>>>>> wavelet
@@ -35,6 +36,9 @@ _CHAPTERS = {
     "stream": "Stream",
 =======
     "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst rolling_hurst",
+=======
+    "coint": "cointegration next_contract",
+>>>>>>> coint
     "features": "FEATURES Feature make_features",
 >>>>>>> hurst
     "targets": "label_uniqueness make_target",

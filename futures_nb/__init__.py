@@ -25,22 +25,12 @@ _CHAPTERS = {
     "developing": "developing_profile poc_migration",
     "shape": "explore_profile plot_profile poc_runs profile_shape untouched_pocs",
     "composite": "composite_profile naked_poc",
-<<<<<<< HEAD
-<<<<<<< HEAD
-<<<<<<< HEAD
-=======
-    "wavelet": "modwt wavelet_energy wavelet_trend wavelet_variance",
->>>>>>> wavelet
     "windows": "rolling_session_sum",
-    "features": "FEATURES Feature FeatureError make_features",
-    "stream": "Stream",
-=======
     "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst rolling_hurst",
-=======
+    "wavelet": "modwt wavelet_energy wavelet_trend wavelet_variance",
     "coint": "cointegration next_contract",
->>>>>>> coint
-    "features": "FEATURES Feature make_features",
->>>>>>> hurst
+    "features": "FEATURES Feature FeatureError feature make_features",
+    "stream": "Stream",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",
     "scaling": "RobustScaler make_scaler",

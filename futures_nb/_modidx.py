@@ -1310,4 +1310,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'futures_nb.windows.session_sums_run': ( '02_features/windows.html#session_sums_run',
                                                                              'futures_nb/windows.py'),
                                     'futures_nb.windows.session_sums_state': ( '02_features/windows.html#session_sums_state',
-                                                                               'futures_nb/windows.py')}}}
+                                                                               'futures_nb/windows.py'),
+                                    'futures_nb.windows.soft': ('02_features/windows.html#soft', 'futures_nb/windows.py')}}}

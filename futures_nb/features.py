@@ -17,6 +17,9 @@ import numpy as np
 import pandas as pd
 
 from .asof import join_asof
+from .coint import COINT_FEATURES, coint_run, coint_state, next_contract
+from .levels import LEVEL_FEATURES, levels_run, levels_state
+from .memory import HURST_FEATURES, hurst_run, hurst_state
 from .plain import (CLOCK_FEATURES, CLOCK_INPUTS, HOUR_FEATURES, HOUR_INPUTS, RETURN_FEATURES, RETURN_INPUTS, SESSION, SHARED, SHARED_INPUTS,
                               VIX_FEATURES, VIX_INPUTS, VOLUME_FEATURES, VOLUME_INPUTS, clock_run, hour_run, hour_state, quarters_to_roll, returns_run,
                               returns_state, shared_run, shared_state, vix_columns, vix_run, volume_run, volume_state)
@@ -24,6 +27,7 @@ from .returns import block_sums
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, nearest_name
 from .series import check_mapped
 from .sessions import off_session, to_sessions
+from .wavelet import WAVELET_FEATURES, wavelet_features_run, wavelet_features_state
 from .windows import session_sums_run, session_sums_state
 
 # %% ../nbs/02_features/16_features.ipynb #16-features-05
@@ -112,6 +116,10 @@ add_family("shared", shared_run, SHARED_INPUTS, SHARED, shared_state)
 add_family("returns", returns_run, RETURN_INPUTS, RETURN_FEATURES, returns_state)
 add_family("hour", hour_run, HOUR_INPUTS, HOUR_FEATURES, hour_state)
 add_family("volume", volume_run, VOLUME_INPUTS, VOLUME_FEATURES, volume_state)
+add_family("levels", levels_run, ("open", "high", "low", "close", "volume", "new", "session_vol"), LEVEL_FEATURES, lambda inst: levels_state(inst.tick))
+add_family("memory", hurst_run, ("returns",), HURST_FEATURES, lambda inst: hurst_state())
+add_family("scales", wavelet_features_run, ("returns", "log_close", "session_vol", "minute", "new"), WAVELET_FEATURES, lambda inst: wavelet_features_state())
+add_family("cointegration", coint_run, ("log_close", "log_other", "minute", "new", "session_vol", "one_tick"), COINT_FEATURES, lambda inst: coint_state())
 #add_family("vix", vix_run, VIX_INPUTS, VIX_FEATURES)
 add_family("clock", clock_run, CLOCK_INPUTS, CLOCK_FEATURES)
 

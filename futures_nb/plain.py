@@ -7,8 +7,8 @@ __all__ = ['SHARED', 'SHARED_INPUTS', 'SESSION', 'RETURN_FEATURES', 'RETURN_INPU
            'VOLUME_FEATURES', 'VOLUME_INPUTS', 'VIX_FEATURES', 'VIX_INPUTS', 'VIX_YEAR', 'CLOCK_FEATURES',
            'CLOCK_INPUTS', 'Shared', 'shared_state', 'shared_run', 'at_least', 'Moves', 'returns_state',
            'begin_session', 'overnight', 'place_in', 'returns_run', 'larger', 'hour_state', 'hour_run', 'Volumes',
-           'volume_state', 'log_ratio', 'vwap_distance', 'volume_run', 'vix_columns', 'vix_run', 'clock_run',
-           'quarters_to_roll']
+           'volume_state', 'log_ratio', 'vwap_distance', 'volume_run', 'vix_columns', 'vix_run', 'twelve_digits',
+           'clock_run', 'quarters_to_roll']
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-02
 import math
@@ -21,8 +21,8 @@ import pandas as pd
 
 from .roll import has_roll_rule, roll_days
 from .schema import DataError, instrument, parse_contract
-from .windows import (MinuteMeans, Ring, SessionSums, minute_means_state, minute_means_step, ring_lag, ring_push, ring_state, ring_sum,
-                                session_sum_step, session_sums_state)
+from .windows import (FAR, MinuteSums, Ring, SessionSums, minute_sums_state, minute_sums_step, ring_lag, ring_push, ring_state, ring_sum,
+                                session_sum_step, session_sums_state, soft)
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-05
 SHARED = ("log_close", "returns", "one_tick", "in_ticks", "bar_vol", "session_vol")
@@ -62,17 +62,17 @@ def at_least(x, floor):
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-09
 _BAR = dict(family="returns", unit="bar volatilities", source="ours")
-_SESSION = dict(family="returns", unit="session volatilities", source="ours")
+_SESSION = dict(family="returns", unit="session volatilities", range=(-FAR, FAR), source="ours")
 SESSION = 1380   # minutes of a full session, to state lookbacks in bars of one minute
 
 RETURN_FEATURES = [
     *(dict(name=f"return_{n}", formula=f"log return of {n} bars / (root {n} * bar volatility of 60 bars)" if n > 1 else "log return of 1 bar / bar volatility of 60 bars",
            lookback=61, range=(-7.75, 7.75), **_BAR) for n in (1, 5, 15, 60)),
-    dict(name="return_session", formula="log(close / session's open) / session volatility of 5 sessions", lookback=5 * SESSION + 1, range=(-8, 8), **_SESSION),
-    dict(name="return_overnight", formula="log(cash open, before it the close / last cash close of the sessions before, at most 5 back) / session volatility",
-         lookback=6 * SESSION, range=(-8, 8), **_SESSION),
-    *(dict(name=f"momentum_{k}", formula=f"log(close / last close {k} sessions ago) / (root {k} * session volatility)", lookback=(k + 1) * SESSION,
-           range=(-20, 20), **_SESSION) for k in (5, 20)),
+    dict(name="return_session", formula="asinh of log(close / session's open) / session volatility of 5 sessions", lookback=5 * SESSION + 1, **_SESSION),
+    dict(name="return_overnight", formula="asinh of log(cash open, before it the close / last cash close of the sessions before, at most 5 back) / session volatility",
+         lookback=6 * SESSION, **_SESSION),
+    *(dict(name=f"momentum_{k}", formula=f"asinh of log(close / last close {k} sessions ago) / (root {k} * session volatility)", lookback=(k + 1) * SESSION,
+           **_SESSION) for k in (5, 20)),
     dict(name="range_position", formula="(close - low) / (high - low, at least a tick) of the session so far", lookback=SESSION, range=(0, 1), unit="1",
          family="returns", source="Lane (1984), %K of a session"),
     dict(name="range_position_5", formula="the same of the last 5 sessions, this one included", lookback=5 * SESSION, range=(0, 1), unit="1",
@@ -138,11 +138,11 @@ def returns_run(s, open_, high, low, is_rth, new, tick, log_close, in_ticks, bar
         for j in range(4):
             n = (1, 5, 15, 60)[j]
             out[i, j] = (log_close[i] - ring_lag(s.logs, n)) / (bar_vol[i] * math.sqrt(n))
-        out[i, 4] = (log_close[i] - s.now[0]) / session_vol[i]
-        out[i, 5] = overnight(s, open_[i], is_rth[i], log_close[i]) / session_vol[i]
+        out[i, 4] = soft((log_close[i] - s.now[0]) / session_vol[i])
+        out[i, 5] = soft(overnight(s, open_[i], is_rth[i], log_close[i]) / session_vol[i])
         for j in range(2):
             k = (5, 20)[j]
-            out[i, 6 + j] = (log_close[i] - ring_lag(s.closes, k - 1)) / (math.sqrt(k) * session_vol[i])
+            out[i, 6 + j] = soft((log_close[i] - ring_lag(s.closes, k - 1)) / (math.sqrt(k) * session_vol[i]))
         out[i, 8] = place_in(in_ticks[i], s.now[2], s.now[1])
         top, bottom = s.now[1], s.now[2]
         for k in range(4): top, bottom = larger(top, ring_lag(s.highs, k)), -larger(-bottom, -ring_lag(s.lows, k))
@@ -157,8 +157,8 @@ def larger(a, b):
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-17
 _LOG = dict(unit="log", family="volatility")
 HOUR_FEATURES = [
-    dict(name="vol_60", formula="log(realised volatility of 60 bars / session volatility)", lookback=5 * SESSION + 1, range=(-10, 2.1), source="Andersen, Bollerslev (1998)", **_LOG),
-    dict(name="parkinson_60", formula="log(Parkinson volatility / realised volatility), 60 bars", lookback=61, range=(-5, 10), source="Parkinson (1980)", **_LOG),
+    dict(name="vol_60", formula="log(realised volatility of 60 bars / session volatility)", lookback=5 * SESSION + 1, range=(-FAR, FAR), source="Andersen, Bollerslev (1998)", **_LOG),
+    dict(name="parkinson_60", formula="log(Parkinson volatility / realised volatility), 60 bars", lookback=61, range=(-FAR, FAR), source="Parkinson (1980)", **_LOG),
 ]
 HOUR_INPUTS = ("high", "low", "one_tick", "bar_vol", "session_vol")
 
@@ -177,7 +177,7 @@ def hour_run(s, high, low, one_tick, bar_vol, session_vol, out):
         out[i, 1] = math.log(at_least(math.sqrt(ring_sum(s) / (240 * math.log(2))), one_tick[i]) / bar_vol[i])
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-20
-_COUNT = dict(family="volume", unit="log", range=(-15, 15), source="ours")
+_COUNT = dict(family="volume", unit="log", range=(-35, 35), source="ours")
 VOLUME_FEATURES = [
     dict(name="volume_minute", formula="log((1 + volume) / (1 + mean volume of the same minute in the last 5 sessions))", lookback=6 * SESSION, **_COUNT),
     dict(name="volume_session", formula="the same for the volume of the session so far", lookback=6 * SESSION, **_COUNT),
@@ -187,9 +187,9 @@ VOLUME_FEATURES = [
     dict(name="signed_volume_session", formula="the same over the session so far", lookback=SESSION + 1, range=(-1, 1), unit="1", family="volume", source="Granville (1963), bounded"),
     dict(name="money_flow_60", formula="sum of volume * ((close - low) - (high - close)) / (high - low) / sum of volume, 60 bars", lookback=60, range=(-1, 1), unit="1",
          family="volume", source="Chaikin (1982)"),
-    dict(name="vwap_distance", formula="(close - VWAP of the session so far) / close / session volatility", lookback=5 * SESSION + 1, range=(-8, 8), unit="session volatilities",
+    dict(name="vwap_distance", formula="asinh of (close - VWAP of the session so far) / close / session volatility", lookback=5 * SESSION + 1, range=(-FAR, FAR), unit="session volatilities",
          family="volume", source="Berkowitz, Logue, Noser (1988)"),
-    dict(name="vwap_distance_5", formula="(close - VWAP of the last 5 sessions) / close / session volatility", lookback=5 * SESSION + 1, range=(-20, 20), unit="session volatilities",
+    dict(name="vwap_distance_5", formula="asinh of (close - VWAP of the last 5 sessions) / close / session volatility", lookback=5 * SESSION + 1, range=(-FAR, FAR), unit="session volatilities",
          family="volume", source="Berkowitz, Logue, Noser (1988)"),
 ]
 VOLUME_INPUTS = ("high", "low", "volume", "minute", "new", "tick", "in_ticks", "one_tick", "session_vol")
@@ -197,7 +197,7 @@ VOLUME_INPUTS = ("high", "low", "volume", "minute", "new", "tick", "in_ticks", "
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-21
 class Volumes(NamedTuple):
     """Memory of `volume_run`."""
-    usual: MinuteMeans   # volume by minute of the last 5 sessions
+    usual: MinuteSums   # volume by minute of the last 5 sessions
     day: SessionSums     # volume of the last session, of 20 and of 5, and price times volume of 5
     month: SessionSums
     week: SessionSums
@@ -211,13 +211,13 @@ class Volumes(NamedTuple):
 def volume_state(inst):
     """A memory without bars; `inst` is not needed."""
     sums = [session_sums_state(k) for k in (1, 20, 5, 5)]
-    return Volumes(minute_means_state(5), *sums, ring_state(60), ring_state(60), ring_state(60), np.zeros(6))
+    return Volumes(minute_sums_state(5), *sums, ring_state(60), ring_state(60), ring_state(60), np.zeros(6))
 
 
 @numba.njit(cache=True)
-def log_ratio(a, b):
-    """log((1 + a) / (1 + b)), of two volumes."""
-    return math.log((1 + a) / (1 + b))
+def log_ratio(a, b, k):
+    """log((1 + a) / (1 + b / k)) of a volume and a sum over `k` sessions; 0 where they are as usual, for whole numbers are exact."""
+    return math.log((k + k * a) / (k + b))
 
 
 @numba.njit(cache=True)
@@ -233,7 +233,7 @@ def volume_run(s, high, low, volume, minute, new, tick, in_ticks, one_tick, sess
     for i in range(len(volume)):
         v, close, top, bottom = volume[i], in_ticks[i], np.rint(high[i] / tick), np.rint(low[i] / tick)
         if new[i]: now[2], now[3], now[4], now[5] = close, 0.0, 0.0, 0.0
-        sofar, at, until = minute_means_step(s.usual, v, minute[i], new[i])
+        sofar, at, until = minute_sums_step(s.usual, v, minute[i], new[i])
         sign = np.sign(close - now[0]) if now[1] else 0.0
         now[0], now[1] = close, 1.0
         ring_push(s.signed, sign * v)
@@ -244,11 +244,11 @@ def volume_run(s, high, low, volume, minute, new, tick, in_ticks, one_tick, sess
         now[3], now[4], now[5] = now[3] + (typical - 3 * now[2]) * v, now[4] + v, now[5] + sign * v
         day, month = session_sum_step(s.day, v, minute[i], new[i]), session_sum_step(s.month, v, minute[i], new[i])
         paid, week = session_sum_step(s.paid, typical * v, minute[i], new[i]), session_sum_step(s.week, v, minute[i], new[i])
-        out[i, 0], out[i, 1], out[i, 2] = log_ratio(v, at), log_ratio(sofar, until), log_ratio(day, month / 20)
+        out[i, 0], out[i, 1], out[i, 2] = log_ratio(v, at, 5), log_ratio(sofar, until, 5), log_ratio(day, month, 20)
         out[i, 3], out[i, 4], out[i, 5] = ring_sum(s.signed) / hour, now[5] / at_least(now[4], 1.0), ring_sum(s.placed) / hour
         unit = one_tick[i] / session_vol[i]
-        out[i, 6] = vwap_distance(close - now[2], now[3], now[4]) * unit
-        out[i, 7] = vwap_distance(close, paid, week) * unit
+        out[i, 6] = soft(vwap_distance(close - now[2], now[3], now[4]) * unit)
+        out[i, 7] = soft(vwap_distance(close, paid, week) * unit)
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-27
 _VIX = dict(family="vix", needs_vix=True)
@@ -256,7 +256,7 @@ VIX_FEATURES = [
     dict(name="vix_level", formula="log of the last known VIX close [percent a year]", lookback=1, unit="log", range=(2, 5), source="Cboe", **_VIX),
     dict(name="vix_change", formula="log(last known VIX close / the one before)", lookback=1, unit="log", range=(-1, 1), source="Cboe", **_VIX),
     dict(name="vix_rank", formula="share of the last 252 known VIX closes, the last one included, that are not above it", lookback=1, unit="1", range=(0, 1), source="ours", **_VIX),
-    dict(name="variance_premium", formula="log(VIX close / 100) - log of the volatility of the last 22 sessions, a year of 252", lookback=22 * SESSION + 1, unit="log", range=(-4, 6),
+    dict(name="variance_premium", formula="log(VIX close / 100) - log of the volatility of the last 22 sessions, a year of 252", lookback=22 * SESSION + 1, unit="log", range=(-FAR, FAR),
          source="Bollerslev, Tauchen, Zhou (2009)", **_VIX),
 ]
 VIX_INPUTS = ("vix_close", "vix_before", "vix_rank", "har_month")
@@ -291,11 +291,17 @@ CLOCK_FEATURES = [
 CLOCK_INPUTS = ("minute", "is_rth", "day", "quarters")
 
 @numba.njit(cache=True)
+def twelve_digits(x):
+    """`x` to twelve decimals: the sine of half a turn is 0 and not 1e-16."""
+    return np.rint(x * 1e12) / 1e12
+
+
+@numba.njit(cache=True)
 def clock_run(minute, is_rth, day, quarters, out):
     """The columns of `CLOCK_FEATURES`, into `out`."""
     for i in range(len(minute)):
         turn = minute[i] * (2 * math.pi / 1440)
-        out[i, 0], out[i, 1], out[i, 2] = math.sin(turn), math.cos(turn), 1.0 if is_rth[i] else 0.0
+        out[i, 0], out[i, 1], out[i, 2] = twelve_digits(math.sin(turn)), twelve_digits(math.cos(turn)), 1.0 if is_rth[i] else 0.0
         out[i, 3], out[i, 4] = (day[i] - 2) / 2.0, quarters[i]
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-32

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINUTES', 'FAR', 'Ring', 'ring_state', 'ring_push', 'ring_lag', 'ring_sum', 'SessionSums', 'session_sums_state',
-           'close_session', 'session_sum_step', 'session_sums_run', 'session_rows', 'rolling_session_sum',
-           'MinuteMeans', 'minute_means_state', 'minute_means_step', 'soft']
+           'close_session', 'session_sum_step', 'session_sums_run', 'session_rows', 'rolling_session_sum', 'MinuteSums',
+           'minute_sums_state', 'minute_sums_step', 'soft']
 
 # %% ../nbs/02_features/06_windows.ipynb #06-windows-02
 import math
@@ -135,8 +135,8 @@ def rolling_session_sum(
     return pd.Series(out, x.index, name=x.name)
 
 # %% ../nbs/02_features/06_windows.ipynb #06-windows-19
-class MinuteMeans(NamedTuple):
-    """Memory of one quantity by minute of the day; made by `minute_means_state`."""
+class MinuteSums(NamedTuple):
+    """Memory of one quantity by minute of the day; made by `minute_sums_state`."""
     at: np.ndarray       # (k, MINUTES): in each minute of the last k sessions
     until: np.ndarray    # (k, MINUTES): from the session's begin up to the minute, included
     now: np.ndarray      # (MINUTES,): this session by minute
@@ -144,14 +144,14 @@ class MinuteMeans(NamedTuple):
     count: np.ndarray    # (1,) int64: sessions that are over; -1 before the first bar
 
 
-def minute_means_state(k):
+def minute_sums_state(k):
     """An empty memory of the last `k` sessions."""
-    return MinuteMeans(np.zeros((k, MINUTES)), np.zeros((k, MINUTES)), np.zeros(MINUTES), np.zeros(1), np.full(1, -1, np.int64))
+    return MinuteSums(np.zeros((k, MINUTES)), np.zeros((k, MINUTES)), np.zeros(MINUTES), np.zeros(1), np.full(1, -1, np.int64))
 
 
 @numba.njit(cache=True)
-def minute_means_step(s, x, minute, is_new):
-    """Take in one bar; give the session's sum so far, and the means over the `k` sessions before of the same minute and up to it (NaN before there are `k`)."""
+def minute_sums_step(s, x, minute, is_new):
+    """Take in one bar; give the session's sum so far, and the sums over the `k` sessions before of the same minute and up to it (NaN before there are `k`)."""
     k = len(s.at)
     if is_new:
         if s.count[0] >= 0:
@@ -168,7 +168,7 @@ def minute_means_step(s, x, minute, is_new):
     n, at, until = s.count[0], 0.0, 0.0
     if n < k: return s.head[0], np.nan, np.nan
     for q in range(n - k, n): at, until = at + s.at[q % k, minute], until + s.until[q % k, minute]
-    return s.head[0], at / k, until / k
+    return s.head[0], at, until
 
 # %% ../nbs/02_features/06_windows.ipynb #06-windows-24
 FAR = 15.0   # no distance that a market can make is as far, after `soft`

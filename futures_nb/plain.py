@@ -69,8 +69,8 @@ RETURN_FEATURES = [
     *(dict(name=f"return_{n}", formula=f"log return of {n} bars / (root {n} * bar volatility of 60 bars)" if n > 1 else "log return of 1 bar / bar volatility of 60 bars",
            lookback=61, range=(-7.75, 7.75), **_BAR) for n in (1, 5, 15, 60)),
     dict(name="return_session", formula="asinh of log(close / session's open) / session volatility of 5 sessions", lookback=5 * SESSION + 1, **_SESSION),
-    dict(name="return_overnight", formula="asinh of log(cash open, before it the close / last cash close of the sessions before, at most 5 back) / session volatility",
-         lookback=6 * SESSION, **_SESSION),
+    dict(name="return_overnight", formula="asinh of log(cash open, before it the close / cash close of the session before, its last close if it has none) / session volatility",
+         lookback=5 * SESSION + 1, **_SESSION),
     *(dict(name=f"momentum_{k}", formula=f"asinh of log(close / last close {k} sessions ago) / (root {k} * session volatility)", lookback=(k + 1) * SESSION,
            **_SESSION) for k in (5, 20)),
     dict(name="range_position", formula="(close - low) / (high - low, at least a tick) of the session so far", lookback=SESSION, range=(0, 1), unit="1",
@@ -88,13 +88,12 @@ class Moves(NamedTuple):
     highs: Ring          # highest and lowest price of the last 4 sessions [ticks]
     lows: Ring
     now: np.ndarray      # (5,): this session's open (log), high, low [ticks], last close (log), and 1 once it has begun
-    cash: np.ndarray     # (4,): last cash close of the sessions before (log) and its age in sessions, this session's cash open and last cash close (log)
-    has: np.ndarray      # (3,) int64: is there a cash close before; has this session a cash bar; sessions that are over
+    cash: np.ndarray     # (4,): cash close of the session before, this session's cash open and last cash close (all log), and 1 once it has a cash bar
 
 
 def returns_state(inst):
     """A memory without bars; `inst` is not needed."""
-    return Moves(ring_state(61), ring_state(20), ring_state(4), ring_state(4), np.zeros(5), np.zeros(4), np.zeros(3, np.int64))
+    return Moves(ring_state(61), ring_state(20), ring_state(4), ring_state(4), np.zeros(5), np.array([np.nan, 0.0, 0.0, 0.0]))
 
 
 @numba.njit(cache=True)
@@ -104,21 +103,18 @@ def begin_session(s, open_, high, low):
         ring_push(s.closes, s.now[3])
         ring_push(s.highs, s.now[1])
         ring_push(s.lows, s.now[2])
-        s.has[2] += 1
-        s.cash[1] += 1
-        if s.has[1]: s.cash[0], s.cash[1], s.has[0] = s.cash[3], 1.0, 1
-    s.has[1] = 0
+        s.cash[0] = s.cash[2] if s.cash[3] else s.now[3]      # a session without cash hours has its last close
+    s.cash[3] = 0.0
     s.now[0], s.now[1], s.now[2], s.now[4] = (math.log(open_) if open_ > 0 else np.nan), high, low, 1.0
 
 # %% ../nbs/02_features/14_plain.ipynb #14-plain-11
 @numba.njit(cache=True)
 def overnight(s, open_, is_rth, log_close):
-    """Log move from the last cash close before this session to its cash open, or to now; NaN if there is none in five sessions."""
+    """Log move from the cash close of the session before to this one's cash open, or to now; NaN in the first session."""
     if is_rth:
-        if not s.has[1]: s.cash[2], s.has[1] = (math.log(open_) if open_ > 0 else np.nan), 1
-        s.cash[3] = log_close
-    if not s.has[0] or s.cash[1] > 5: return np.nan
-    return (s.cash[2] if s.has[1] else log_close) - s.cash[0]
+        if not s.cash[3]: s.cash[1], s.cash[3] = (math.log(open_) if open_ > 0 else np.nan), 1.0
+        s.cash[2] = log_close
+    return (s.cash[1] if s.cash[3] else log_close) - s.cash[0]
 
 
 @numba.njit(cache=True)

@@ -12,17 +12,9 @@ SLOW = {"gold_all"}
 
 # What is wrong in the catalogue today, and where it shows best: a market of `NASTY` or `REAL`, and the cause. Mend it and take the line out.
 KNOWN = {
-    "minute_sin": ("hour_bars", "sin(pi) is 1.2e-16, not 0"),
-    "minute_cos": ("hour_bars", "cos(pi / 2) is 6e-17, not 0"),
-    "vol_60": ("flat", "log sqrt 60 is 2.05 on a flat market, and more where 60 bars are longer than five sessions; declared up to 2"),
     "variance_premium": ("flat", "a flat market has a volatility of one tick; declared up to 4"),
-    "parkinson_60": ("flat_for_weeks", "a jump between bars has no range inside one; declared from -4"),
-    "volume_minute": ("one_huge_volume", "log 1e12 is 27.6; declared up to 15"),
-    "volume_session": ("all_extremes", "log 1e12 is 27.6; declared up to 15"),
-    "return_overnight": ("es_1d", "the last cash bar may be months ago where only half days end in cash hours"),
     "poc_distance": ("a_hundredfold", "a distance over a close of a hundredth of it; and beyond 8 session volatilities on daily bars"),
     "previous_poc_distance": ("a_hundredfold", "a distance over a close of a hundredth of it; and beyond 8 session volatilities on daily bars"),
-    "vwap_distance": ("a_hundredfold", "a distance over a close of a hundredth of it"),
     "value_area_width": ("all_extremes", "a tick over the volatility of hundredfold moves; declared from -10"),
 }
 

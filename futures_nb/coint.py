@@ -370,15 +370,14 @@ def coint_run(state, log_close, log_other, minute, new, session_vol, tick_share,
     """Advance `state` by n bars of one contract and write their columns of `COINT_FEATURES` into `out` (n, 5).
 
     `log_other`: log of the other price as known at the bar, NaN if none; `minute`: minutes since the session's open, 1 to 1440; `new`: first bar of a
-    session; `session_vol`, `tick_share`: volatility of a session and one tick, as shares of the price. Bars before the first `new` are not used.
+    session; `session_vol`, `tick_share`: volatility of a session and one tick, as shares of the price. Bars before the first `new` are in no fit.
     """
     for i in range(len(log_close)):
         if new[i]: coint_open(state)
         if minute[i] < 1 or minute[i] > _OLDEST_MINUTE: raise ValueError("coint_run: a minute is outside 1..1440; leave out bars while the market is closed")
         y, x, fit = log_close[i], log_other[i], state.fit
-        if state.clock[0] > 0:
-            slot = (minute[i] - 1) // state.clock[2]
-            state.pairs[state.clock[1], slot, 0], state.pairs[state.clock[1], slot, 1] = y, x
+        slot = (minute[i] - 1) // state.clock[2]
+        state.pairs[state.clock[1], slot, 0], state.pairs[state.clock[1], slot, 1] = y, x
         if not (np.isfinite(y) and np.isfinite(x)):
             out[i] = np.nan
             continue

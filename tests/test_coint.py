@@ -297,6 +297,55 @@ def test_kernel_laws_on_real_gold(gold):
     assert state.counts[0] == inputs[3].sum() and state.counts[1] >= 5
 
 
+def test_kernel_is_the_slow_one_where_quarters_are_missing():
+    """Sessions with holes, a short one, and an other price that is silent: five whole sessions, what is there, oldest first."""
+    rng, minute, session = np.random.default_rng(4), np.tile(np.arange(1, 1381), 12), np.repeat(np.arange(12), 1380)
+    y, x = walk_and_spread(12 * 1380, 4, hedge=0.9, phi=0.98)
+    keep = rng.random(len(y)) < np.where((session * 7 + minute // 97) % 5 == 0, 0.02, 0.6)
+    keep[(session == 3) & (minute > 500)] = False
+    y, x, minute, session = 1e-3 * y[keep], 1e-3 * x[keep], minute[keep], session[keep]
+    x[rng.random(len(x)) < 0.2] = np.nan
+    new = np.append(True, session[1:] != session[:-1])
+    inputs = (y, x, minute, new, np.full(len(y), 0.02), np.full(len(y), 1e-5))
+    mine, fit, state = run_in([], inputs), np.empty(N_FIT), coint_state()
+    frame = pd.DataFrame(dict(y=y, x=x, session=session, slot=(minute - 1) // 15))
+    assert np.isnan(mine[session < 5, :4]).all()
+    for s in range(5, 12):
+        past = frame[(frame["session"] < s) & (frame["session"] >= s - 5)].groupby(["session", "slot"]).tail(1).dropna()   # the last bar, not the last price
+        fit_pair(past["y"].to_numpy(copy=True), past["x"].to_numpy(copy=True), 0, 1, False, fit)
+        rows = (session == s) & np.isfinite(x)
+        assert rows.any() and (mine[rows, 1] == fit[HEDGE]).all() and (mine[rows, 3] == fit[STAT]).all()
+        hedge, level = np.polyfit(past["x"], past["y"], 1)
+        rest = past["y"] - hedge * past["x"] - level
+        np.testing.assert_allclose(mine[rows, 0], (y - hedge * x - level)[rows] / np.sqrt((rest**2).sum() / (len(rest) - 2)), rtol=1e-6, atol=1e-8)
+        before = (y - x)[(session == s - 1) & np.isfinite(x)][-1]
+        np.testing.assert_allclose(mine[rows, 4], ((y - x)[rows] - before) / 0.02, rtol=1e-9, atol=1e-12)
+    assert np.isnan(mine[np.isnan(x)]).all()
+    assert same_bits(run_in(np.sort(rng.integers(0, len(y), 300)).tolist(), inputs, state), mine).all() and state.counts.tolist() == [12, 5, 0, 0, 0]
+    with pytest.raises(ValueError, match="outside 1..1440"): run_in([], (y[:1], x[:1], minute[:1] + 2000, *(v[:1] for v in inputs[3:])))
+
+
+def test_half_lives_are_cut_and_counted():
+    n = 8 * 1380
+    minute, new = np.arange(n) % 1380 + 1, np.arange(n) % 1380 == 0
+    x = 1e-3 * np.random.default_rng(5).standard_normal(n).cumsum()
+    for e, at, which in ((1e-3 * (-1.0) ** (np.arange(n) // 15), np.log(1 / 1380), 4), (np.exp(np.arange(n) / 300), np.log(5), 3)):
+        state = coint_state()
+        out = run_in([], (x + e, x, minute, new, np.full(n, 0.02), np.full(n, 1e-5)), state)
+        assert out[-1, 2] == pytest.approx(at) and state.counts[which] == 3
+
+
+def test_change_of_the_spread_is_since_the_session_before_and_none_earlier():
+    x = np.arange(30) * 1e-3
+    x[10:20] = np.nan                              # the second of three sessions has no other price
+    inputs = (np.ones(30), x, np.tile(np.arange(1, 11), 3), np.arange(30) % 10 == 0, np.full(30, 0.02), np.full(30, 1e-5))
+    assert np.isnan(run_in([], inputs)[:, 4]).all()
+    x[10:20] = 0.05
+    np.testing.assert_allclose(run_in([], inputs)[:, 4], [np.nan] * 10 + [(0.009 - 0.05) / 0.02] * 10 + ((0.05 - x[20:]) / 0.02).tolist())
+    inputs[4][25:] = [np.nan, 1e-6, 1e-6, 1e-6, 1e-6]      # an unknown volatility, and one below a tick
+    np.testing.assert_allclose(run_in([], inputs)[25:, 4], [np.nan, *((0.05 - x[26:]) / 1e-5)])
+
+
 def test_state_is_arrays_that_can_be_stored_and_taken_up(tmp_path, gold):
     bars, after = gold.loc[["MGCG24"]], fnb.next_contract(gold).loc[["MGCG24"], "next_close"]
     inputs, state = kernel_inputs(bars, after, 0.1), coint_state()

@@ -218,17 +218,15 @@ def test_es_and_nq_are_hardly_cointegrated(five_minutes):
 
 
 def test_hourly_es_is_stationary_against_nq_because_the_file_is_broken(data_dir):
-    """The hourly ES file mixes two adjustments, so that each hour jumps back: a test that rejects may have found a defect."""
+    """The hourly ES file mixes two price levels, so that hours jump there and back: a test that rejects may have found a defect."""
     whole = es_and_nq(data_dir, "1h", 60)
     broken = fnb.cointegration(whole["close"], whole["other_close"], 460, step=46, log=True)
     assert "more than chance" in broken.attrs["cointegration"]["verdict"] and broken["half_life"].median() < 1
     assert np.log(whole["close"]).diff().autocorr() < -0.3
-    mended = es_and_nq(data_dir, "1h", 60)
-    mended = mended[mended.index.get_level_values("ts") >= "2025-06-01"]
-    mended.index = mended.index.remove_unused_levels()
-    assert abs(np.log(mended["close"]).diff().autocorr()) < 0.1
-    clean = fnb.cointegration(mended["close"], mended["other_close"], 460, step=46, log=True)
-    assert "no more than chance" in clean.attrs["cointegration"]["verdict"] and clean["half_life"].median() > 10
+    good = es_and_nq(data_dir, "1h", 60, only_with_volume=True)      # the other rows are those without a volume
+    assert abs(np.log(good["close"]).diff().autocorr()) < 0.05
+    clean = fnb.cointegration(good["close"], good["other_close"], 460, step=46, log=True).attrs["cointegration"]
+    assert clean["n_windows"] > 250 and "no more than chance" in clean["verdict"] and clean["n_rejected"] < 0.1 * clean["n_windows"]
 
 
 def test_contract_months_of_gold_are_cointegrated(gold):
@@ -238,7 +236,7 @@ def test_contract_months_of_gold_are_cointegrated(gold):
     after = fnb.next_contract(gold, max_age="1D")          # a window with a gap is not tested
     found = fnb.cointegration(gold["close"], after["next_close"], 1380, step=138, log=True)
     counts = found.attrs["cointegration"]
-    assert counts["n_windows"] > 100 and counts["n_rejected"] > 0.9 * counts["n_windows"]
+    assert counts["n_windows"] > 100 and counts["n_rejected"] > 0.95 * counts["n_windows"]
     assert abs(found["hedge_ratio"].median() - 1) < 0.02 and found["half_life"].median() < 10
 
 

@@ -60,13 +60,21 @@ def cholesky(a):
 @numba.njit(cache=True)
 def dickey_fuller(e, lags):
     """t value of the level in the regression of the change of `e` on its level and `lags` lagged changes, without a constant; NaN if it has none."""
-    n, k = len(e), lags + 2
-    a, v = np.zeros((k, k)), np.empty(k)
-    for t in range(lags + 1, n):
-        for j in range(lags): v[j] = e[t - 1 - j] - e[t - 2 - j]
-        v[lags], v[lags + 1] = e[t - 1], e[t] - e[t - 1]
-        for i in range(k):
-            for j in range(i + 1): a[i, j] += v[i] * v[j]
+    n, k = len(e), lags + 2                        # in `a`: lags 1 .. p, level, change
+    a, d = np.zeros((k, k)), np.zeros(n)
+    for t in range(1, n): d[t] = e[t] - e[t - 1]
+    for t in range(lags + 1, n): a[k - 2, k - 2] += e[t - 1] * e[t - 1]
+    for j in range(lags + 1):
+        on_change = on_level = 0.0
+        for t in range(lags + 1, n):
+            on_change += d[t] * d[t - j]
+            on_level += e[t - 1] * d[t - j]
+        if j == 0: a[k - 1, k - 1], a[k - 1, k - 2] = on_change, on_level
+        else: a[k - 1, j - 1], a[k - 2, j - 1] = on_change, on_level
+    for i in range(1, lags + 1):                   # two lags: the sum of one lag less, without its last product, with one more at the front
+        for j in range(1, i + 1):
+            less = a[i - 2, j - 2] if j > 1 else a[k - 1, i - 2] if i > 1 else a[k - 1, k - 1]
+            a[i - 1, j - 1] = less + d[lags + 1 - i] * d[lags + 1 - j] - d[n - i] * d[n - j]
     if not cholesky(a): return np.nan
     return a[k - 1, k - 2] / a[k - 1, k - 1] * np.sqrt(n - 2.0 - 2 * lags)
 
@@ -362,15 +370,14 @@ def coint_run(state, log_close, log_other, minute, new, session_vol, tick_share,
     """Advance `state` by n bars of one contract and write their columns of `COINT_FEATURES` into `out` (n, 5).
 
     `log_other`: log of the other price as known at the bar, NaN if none; `minute`: minutes since the session's open, 1 to 1440; `new`: first bar of a
-    session; `session_vol`, `tick_share`: volatility of a session and one tick, as shares of the price. Bars before the first `new` are not used.
+    session; `session_vol`, `tick_share`: volatility of a session and one tick, as shares of the price. Bars before the first `new` are in no fit.
     """
     for i in range(len(log_close)):
         if new[i]: coint_open(state)
         if minute[i] < 1 or minute[i] > _OLDEST_MINUTE: raise ValueError("coint_run: a minute is outside 1..1440; leave out bars while the market is closed")
         y, x, fit = log_close[i], log_other[i], state.fit
-        if state.clock[0] > 0:
-            slot = (minute[i] - 1) // state.clock[2]
-            state.pairs[state.clock[1], slot, 0], state.pairs[state.clock[1], slot, 1] = y, x
+        slot = (minute[i] - 1) // state.clock[2]
+        state.pairs[state.clock[1], slot, 0], state.pairs[state.clock[1], slot, 1] = y, x
         if not (np.isfinite(y) and np.isfinite(x)):
             out[i] = np.nan
             continue

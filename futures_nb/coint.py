@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, contract_runs
+from .windows import FAR, soft
 
 # %% ../nbs/02_features/13_coint.ipynb #13-coint-05
 @numba.njit(cache=True)
@@ -383,22 +384,22 @@ def coint_run(state, log_close, log_other, minute, new, session_vol, tick_share,
             continue
         state.spread[1] = y - x
         scale = tick_share[i] if session_vol[i] < tick_share[i] else session_vol[i]     # NaN stays NaN
-        out[i, 0] = (y - fit[HEDGE] * x - fit[LEVEL]) / max(fit[VOL], tick_share[i])
-        out[i, 1], out[i, 2], out[i, 3] = fit[HEDGE], fit[PHI], fit[STAT]
-        out[i, 4] = (state.spread[1] - state.spread[0]) / scale
+        out[i, 0] = soft((y - fit[HEDGE] * x - fit[LEVEL]) / max(fit[VOL], tick_share[i]))
+        out[i, 1], out[i, 2], out[i, 3] = soft(fit[HEDGE]), fit[PHI], soft(fit[STAT])
+        out[i, 4] = soft((state.spread[1] - state.spread[0]) / scale)
 
 
 _SAID = dict(family="cointegration", needs_other=True)
 _FIT = "of the fit of log close on log other close on the last 5 sessions, one value per 15 minutes, frozen at the session's open"
 
 COINT_FEATURES = [  # in the order of the columns of `coint_run`
-    dict(name="spread_z", formula=f"(log close - hedge ratio * log other close - level) / standard error of the spread, at least a tick; {_FIT}",
-         lookback=6 * SESSION, unit="standard errors", range=(-math.inf, math.inf), source="Engle, Granger (1987)", **_SAID),
-    dict(name="hedge_ratio", formula=f"slope {_FIT}", lookback=6 * SESSION, unit="1", range=(-math.inf, math.inf), source="Engle, Granger (1987)", **_SAID),
+    dict(name="spread_z", formula=f"asinh of (log close - hedge ratio * log other close - level) / standard error of the spread, at least a tick; {_FIT}",
+         lookback=6 * SESSION, unit="standard errors", range=(-FAR, FAR), source="Engle, Granger (1987)", **_SAID),
+    dict(name="hedge_ratio", formula=f"asinh of the slope {_FIT}", lookback=6 * SESSION, unit="1", range=(-FAR, FAR), source="Engle, Granger (1987)", **_SAID),
     dict(name="half_life", formula=f"log(half-life of the spread / a session, between one bar and 5 sessions), by the AR(1) coefficient of the spread {_FIT}",
          lookback=6 * SESSION, unit="log sessions", range=(-7.3, 1.7), source="ours", **_SAID),
-    dict(name="coint_stat", formula=f"Engle-Granger t value, one lag, {_FIT}", lookback=6 * SESSION, unit="t value", range=(-math.inf, math.inf),
+    dict(name="coint_stat", formula=f"asinh of the Engle-Granger t value, one lag, {_FIT}", lookback=6 * SESSION, unit="t value", range=(-FAR, FAR),
          source="Engle, Granger (1987)", **_SAID),
-    dict(name="spread_change", formula="change of log(close / other close) since its last value in the session before / session volatility of 5 sessions",
-         lookback=5 * SESSION + 1, unit="session volatilities", range=(-math.inf, math.inf), source="ours", **_SAID),
+    dict(name="spread_change", formula="asinh of the change of log(close / other close) since its last value in the session before / session volatility of 5 sessions",
+         lookback=5 * SESSION + 1, unit="session volatilities", range=(-FAR, FAR), source="ours", **_SAID),
 ]

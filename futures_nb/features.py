@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEATURES', 'FAMILIES', 'OTHER_AGE', 'Feature', 'in_sessions', 'Catalogue', 'Family', 'add_family', 'choose_features',
            'families_for', 'make_tape', 'log_positive', 'feed', 'make_memories', 'View', 'own_column', 'FeatureError',
-           'contract_columns', 'join_known', 'make_features']
+           'contract_columns', 'join_known', 'closes_of', 'make_features', 'feature']
 
 # %% ../nbs/02_features/16_features.ipynb #16-features-02
 import html
@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from .asof import join_asof
-from .coint import COINT_FEATURES, coint_run, coint_state, next_contract
+from .coint import COINT_FEATURES, coint_run, coint_state
+from .health import check_feature
 from .levels import LEVEL_FEATURES, levels_run, levels_state
 from .memory import HURST_FEATURES, hurst_run, hurst_state
 from .plain import (CLOCK_FEATURES, CLOCK_INPUTS, HOUR_FEATURES, HOUR_INPUTS, RETURN_FEATURES, RETURN_INPUTS, SESSION, SHARED, SHARED_INPUTS,
@@ -27,6 +28,7 @@ from .returns import block_sums
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, nearest_name
 from .series import check_mapped
 from .sessions import off_session, to_sessions
+from .synth import synth_bars
 from .wavelet import WAVELET_FEATURES, wavelet_features_run, wavelet_features_state
 from .windows import session_sums_run, session_sums_state
 
@@ -256,13 +258,18 @@ def join_known(bars, vix, other):
     """`bars` with the columns of the VIX and of the other market as they were known at each bar."""
     if vix is not None: bars = join_asof(bars, vix_columns(vix))
     if other is None: return bars
-    check_schema(other, ["close"], "make_features")
+    close, by_contract = closes_of(other, bars, "make_features")
+    return join_asof(bars, close if by_contract else close.droplevel("contract"), prefix="other_", max_age=OTHER_AGE)
+
+
+def closes_of(other, bars, where):
+    """The column `close` of the other market, and whether it goes by contract; another market is one series, known by time alone."""
+    if "close" not in other.columns and "next_close" in other.columns: other = other.rename(columns={"next_close": "close"})
+    check_schema(other, ["close"], where)
     theirs, ours = ({name for name, _, _ in contract_runs(frame.index)} for frame in (other, bars))
-    close = other[["close"]].copy()
-    if not theirs & ours:                # another market: one series, known by time alone
-        if len(theirs) > 1: raise DataError(f"make_features: other has contracts {' '.join(sorted(theirs))}, none of them in bars; pass one series, e.g. continuous(other)")
-        close = close.droplevel("contract")
-    return join_asof(bars, close, prefix="other_", max_age=OTHER_AGE)
+    if not theirs & ours and len(theirs) > 1:
+        raise DataError(f"{where}: other has contracts {' '.join(sorted(theirs))}, none of them in bars; pass one series, e.g. continuous(other)")
+    return other[["close"]], bool(theirs & ours)
 
 
 def _checked(bars):
@@ -281,7 +288,7 @@ def make_features(
     vix:pd.DataFrame|None=None, # From `read_vix`; None leaves its features out
     features=None,         # Names of the catalogue or `Feature` objects; None: the whole catalogue
     *,
-    other:pd.DataFrame|None=None, # `close` of another market, or by contract of what each is to be compared with; None leaves its features out
+    other:pd.DataFrame|None=None, # `close` of another market, or `next_contract(bars)`; None leaves its features out
     n_jobs:int=1,          # Workers of joblib; any number gives the same bits
     progress:bool=True,    # Say what is left out, show a bar over contracts
 ) -> pd.DataFrame:         # float64, on the index of `bars`, one column per feature
@@ -328,3 +335,30 @@ def _fill_contracts(values, full, closed, features, n_jobs, progress):
         stray = np.flatnonzero(closed[a:b] & (last >= 0))
         values[a + stray] = values[a + last[stray]]
     return failures, told
+
+# %% ../nbs/02_features/16_features.ipynb #16-features-48
+def feature(name, family, formula, lookback, func=None, *, check=True, **said):
+    """Put a function of a `View` into `FEATURES`: as a decorator, or with `func` as a plain call; returns the function.
+
+    `said` are `unit`, `range`, `source`, `needs_vix`, `needs_other` of `Feature`. With `check` it must first pass `check_feature` on a simulated market: raises
+    `AssertionError` that names column, row, value and cause. Raises `DataError` if the name is one of the book's own.
+    """
+    def add(func):
+        made = Feature(name, family, formula, lookback, func, **said)
+        if name in FEATURES and FEATURES[name].func is None: raise DataError(f"feature: {name!r} is a feature of the book; choose another name")
+        if check: _check_own(made)
+        FEATURES[name] = made
+        return func
+    return add if func is None else add(func)
+
+
+def _check_own(f):
+    """Hold a feature to the laws on two contracts that overlap, with a change of the clocks, a VIX and another market."""
+    days = max(8, math.ceil(f.lookback / 276) + 6)     # bars of five minutes, so many that most are beyond the lookback
+    bars, other = (synth_bars(n_contracts=2, n_days=days, overlap=4, seed=seed, minutes=5, start="2022-03-07") for seed in (3, 4))
+    days = pd.date_range(bars.index.levels[1][0] - pd.Timedelta("400D"), bars.index.levels[1][-1], freq="1D", name="ts").normalize() + pd.Timedelta("21:15:00")
+    vix = pd.DataFrame({"vix_close": 15 + 10 * np.random.default_rng(0).random(len(days))}, days)
+    frames = dict(vix=vix) if f.needs_vix else {}
+    if f.needs_other: frames["other"] = other[["close"]]
+    def run(bars, **frames): return make_features(bars, features=[f], progress=False, **frames)
+    check_feature(run, bars, **frames, lookback=f.lookback, range=f.range, unit=f.unit)

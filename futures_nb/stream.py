@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .features import (FAMILIES, FEATURES, OTHER_AGE, SHARED, View, choose_features, families_for, feed, join_known, make_memories, make_tape,
+from .features import (FAMILIES, FEATURES, OTHER_AGE, SHARED, View, choose_features, closes_of, families_for, feed, join_known, make_memories, make_tape,
                                  own_column)
 from .plain import VIX_YEAR, quarters_to_roll, vix_columns
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, make_index
@@ -203,13 +203,9 @@ def _set_vix(stream, vix):
 
 def _set_other(stream, other, bars):
     """Closes of the other market by contract, or under None if it is known by time alone."""
-    check_schema(other, ["close"], "Stream.warm")
-    times, close = other.index.get_level_values("ts").as_unit("us").asi8, np.array(other["close"], dtype=np.float64)
-    runs = contract_runs(other.index)
-    ours = {name for name, _, _ in contract_runs(bars.index)}
-    by_contract = bool(ours & {name for name, _, _ in runs})
-    if not by_contract and len(runs) > 1: raise DataError(f"Stream.warm: other has {len(runs)} contracts, none of them in bars; pass one series, e.g. continuous(other)")
-    stream._other = {name if by_contract else None: Known(times[a:b].tolist(), close[a:b].tolist(), OTHER_AGE) for name, a, b in runs}
+    close, by_contract = closes_of(other, bars, "Stream.warm")
+    times, values = close.index.get_level_values("ts").as_unit("us").asi8, np.array(close["close"], dtype=np.float64)
+    stream._other = {name if by_contract else None: Known(times[a:b].tolist(), values[a:b].tolist(), OTHER_AGE) for name, a, b in contract_runs(close.index)}
 
 
 def _known(stream, contract, t):

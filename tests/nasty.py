@@ -82,12 +82,12 @@ def flat():
     return at_one_price(synth(), np.full(len(synth()), 4000.0))
 
 
-@nasty(allow=STILL)
+@nasty(reason="without volume there is no profile", families=("vpoc",), allow=STILL)
 def flat_without_volume():
     return flat().assign(volume=0.0)
 
 
-@nasty(allow=STILL)
+@nasty(reason="without volume there is no profile", families=("vpoc",), allow=STILL)
 def without_volume():
     """Prices move and nothing trades."""
     return synth().assign(volume=0.0)
@@ -275,7 +275,7 @@ def es_5m(data): return _read(data / "tradingview" / "ES1_5m.parquet", contract=
 def es_15m(data): return _read(data / "tradingview" / "ES1_15m.parquet", contract="ES", stamp="start")
 
 
-@real(reason="half of its volumes are missing", families=None)
+@real(reason="half of its volumes are missing, so that half of the sessions have no profile", families=None, allow=(*STILL, "stuck"))
 def es_1h(data): return _read(data / "tradingview" / "ES1_1h.parquet", contract="ES", stamp="start", on_bad="keep")
 
 

@@ -24,6 +24,7 @@ from .memory import HURST_FEATURES, hurst_run, hurst_state
 from .plain import (CLOCK_FEATURES, CLOCK_INPUTS, HOUR_FEATURES, HOUR_INPUTS, RETURN_FEATURES, RETURN_INPUTS, SESSION, SHARED, SHARED_INPUTS,
                               VIX_FEATURES, VIX_INPUTS, VOLUME_FEATURES, VOLUME_INPUTS, clock_run, hour_run, hour_state, quarters_to_roll, returns_run,
                               returns_state, shared_run, shared_state, vix_columns, vix_run, volume_run, volume_state)
+from .realized import REALIZED_FEATURES, REALIZED_INPUTS, realized_run, realized_state
 from .returns import block_sums
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, nearest_name
 from .series import check_mapped
@@ -117,12 +118,13 @@ def add_family(name, run, inputs, rows, state=None, report=None):
 add_family("shared", shared_run, SHARED_INPUTS, SHARED, shared_state)
 add_family("returns", returns_run, RETURN_INPUTS, RETURN_FEATURES, returns_state)
 add_family("hour", hour_run, HOUR_INPUTS, HOUR_FEATURES, hour_state)
+add_family("volatility", realized_run, REALIZED_INPUTS, REALIZED_FEATURES, realized_state)
 add_family("volume", volume_run, VOLUME_INPUTS, VOLUME_FEATURES, volume_state)
 add_family("levels", levels_run, ("open", "high", "low", "close", "volume", "new", "session_vol"), LEVEL_FEATURES, lambda inst: levels_state(inst.tick))
 add_family("memory", hurst_run, ("returns",), HURST_FEATURES, lambda inst: hurst_state())
 add_family("scales", wavelet_features_run, ("returns", "log_close", "session_vol", "minute", "new"), WAVELET_FEATURES, lambda inst: wavelet_features_state())
 add_family("cointegration", coint_run, ("log_close", "log_other", "minute", "new", "session_vol", "one_tick"), COINT_FEATURES, lambda inst: coint_state())
-#add_family("vix", vix_run, VIX_INPUTS, VIX_FEATURES)
+add_family("vix", vix_run, VIX_INPUTS, VIX_FEATURES)
 add_family("clock", clock_run, CLOCK_INPUTS, CLOCK_FEATURES)
 
 # %% ../nbs/02_features/16_features.ipynb #16-features-15

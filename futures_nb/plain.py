@@ -251,7 +251,7 @@ _VIX = dict(family="vix", needs_vix=True)
 VIX_FEATURES = [
     dict(name="vix_level", formula="log of the last known VIX close [percent a year]", lookback=1, unit="log", range=(2, 5), source="Cboe", **_VIX),
     dict(name="vix_change", formula="log(last known VIX close / the one before)", lookback=1, unit="log", range=(-1, 1), source="Cboe", **_VIX),
-    dict(name="vix_rank", formula="share of the last 252 known VIX closes, the last one included, that are not above it", lookback=1, unit="1", range=(0, 1), source="ours", **_VIX),
+    dict(name="vix_rank", formula="share of the last 252 known VIX closes (22 at least), the last one included, that are not above it", lookback=1, unit="1", range=(0, 1), source="ours", **_VIX),
     dict(name="variance_premium", formula="log(VIX close / 100) - log of the volatility of the last 22 sessions, a year of 252", lookback=22 * SESSION + 1, unit="log", range=(-FAR, FAR),
          source="Bollerslev, Tauchen, Zhou (2009)", **_VIX),
 ]
@@ -261,10 +261,10 @@ VIX_YEAR = 252
 def vix_columns(
     vix:pd.DataFrame, # From `read_vix`: `vix_close` [percent a year], indexed by the moment it was known
 ) -> pd.DataFrame:    # On that index: vix_close, vix_before, vix_rank
-    """What the features need of each known close; the rank is NaN before there are 252. Raises `DataError` without the column `vix_close`."""
+    """What the features need of each known close; the rank is among the last 252, NaN before there are 22. Raises `DataError` without the column `vix_close`."""
     if "vix_close" not in vix.columns: raise DataError(f"make_features: vix has no column vix_close (it has {list(vix.columns)}); use read_vix")
     close = vix["vix_close"].sort_index()
-    return pd.DataFrame(dict(vix_close=close, vix_before=close.shift(1), vix_rank=close.rolling(VIX_YEAR).rank(method="max") / VIX_YEAR))
+    return pd.DataFrame(dict(vix_close=close, vix_before=close.shift(1), vix_rank=close.rolling(VIX_YEAR, min_periods=22).rank(method="max", pct=True)))
 
 
 @numba.njit(cache=True)

@@ -187,8 +187,8 @@ REALIZED_FEATURES = [
         ("month", 22, "log of the root mean of the session variances of the last 22 sessions"))),
     dict(name="downside_share", formula="share of the last session's variance that came from falling bars", lookback=SESSION + 1,
          source="Barndorff-Nielsen, Kinnebrock, Shephard (2010)", **_SHARE),
-    dict(name="jump_share", formula="1 - bipower variation / realised variance of the last session, at least 0", lookback=SESSION + 2,
-         source="Barndorff-Nielsen, Shephard (2004)", **_SHARE),
+    dict(name="bipower_session", formula="log(bipower volatility / realised volatility), last session: the less, the more of it were jumps", lookback=SESSION + 2, range=(-FAR, FAR),
+         source="Barndorff-Nielsen, Shephard (2004)", **_LOG),
     dict(name="overnight_share", formula="share of the last session's variance that came in its first bar, the gap before it included", lookback=SESSION + 1, source="ours", **_SHARE),
     dict(name="concentration", formula="log(sum of fourth powers / squared sum of squares) of the last session's returns: 0 if one bar did it all", lookback=SESSION + 1,
          range=(-FAR, FAR), source="Bollerslev, Patton, Quaedvlieg (2016), realised quarticity", **_LOG),
@@ -296,6 +296,6 @@ def realized_run(s, open_, high, low, minute, new, log_close, returns, one_tick,
         day, least = log_vol(sums[0], tick), tick**2
         var = larger_of(sums[0], least)
         out[i, 0], out[i, 1], out[i, 2] = day, log_vol(week / 5, tick), log_vol(month / 22, tick)
-        out[i, 3], out[i, 4], out[i, 5] = sums[1] / var, larger_of(1 - larger_of(sums[2], least) / var, 0.0), sums[3] / var
+        out[i, 3], out[i, 4], out[i, 5] = sums[1] / var, log_vol(sums[2], tick) - day, sums[3] / var
         out[i, 6] = math.log(larger_of(sums[4], least * least) / (var * var))
         out[i, 7], out[i, 8], out[i, 9] = log_vol(sums[5], tick) - day, log_vol(sums[6], tick) - day, s.last[3]

@@ -46,9 +46,9 @@ def reasons(market, features):
 
 
 def vix_of(bars, seed=0):
-    """A daily VIX from a month before the bars to their end, known at 15:15 Chicago."""
+    """A daily VIX from two months before the bars to their end, known at 15:15 Chicago."""
     ts = bars.index.get_level_values("ts")
-    days = pd.bdate_range(ts.min().tz_localize(None).normalize() - pd.Timedelta("30D"), ts.max().tz_localize(None).normalize())
+    days = pd.bdate_range(ts.min().tz_localize(None).normalize() - pd.Timedelta("60D"), ts.max().tz_localize(None).normalize())
     known = (days + pd.Timedelta("15:15:00")).tz_localize("America/Chicago").tz_convert("UTC").as_unit("us")
     move = np.random.default_rng(seed).standard_normal(len(days))
     level, walk = 0.0, []

@@ -89,7 +89,7 @@ def test_shared_columns_are_computed_once(monkeypatch):
             calls.append(name)
             return run(*args)
         monkeypatch.setitem(FAMILIES, name, dataclasses.replace(family, run=counted))
-    fnb.make_features(fnb.synth_bars(n_contracts=1, n_days=3, minutes=5), features=["return_5", "vwap_distance", "poc_distance"], progress=False)
+    fnb.make_features(fnb.synth_bars(n_contracts=1, n_days=3, overlap=1, minutes=5), features=["return_5", "vwap_distance", "poc_distance"], progress=False)
     assert len(calls) == len(set(calls)) and "shared" in calls and "garch" not in calls
 
 
@@ -106,9 +106,10 @@ def test_a_failure_is_told_and_the_rest_is_kept():
         with np.errstate(divide="ignore"), pytest.raises(FeatureError) as told:
             fnb.make_features(bars, features=["return_5", mine, infinite], n_jobs=n_jobs, progress=False)
         text, error = str(told.value), told.value
-        first = bars.loc["ESM22"].index[0]
-        assert "'mine' failed on ESM22" in text and str(first) in text and "no volume at night" in text and "(and 3 more)" in text
-        assert [(f["feature"], f["contract"]) for f in error.failures] == [("infinite", "ESH22"), ("mine", "ESM22"), ("infinite", "ESM22"), ("infinite", "ESU22")] or n_jobs
+        seen = {(f["feature"], f["contract"]): f for f in error.failures}
+        assert list(seen) == [("infinite", "ESH22"), ("mine", "ESM22"), ("infinite", "ESM22"), ("infinite", "ESU22")]
+        assert "'infinite' failed on ESH22" in text and str(bars.index[8][1]) in text and "(and 3 more)" in text     # the bar at which it is infinite
+        assert "no volume at night" in str(seen["mine", "ESM22"]["error"]) and seen["mine", "ESM22"]["first"] == bars.loc["ESM22"].index[0]
         part = error.partial
         assert list(part) == ["return_5", "mine", "infinite"] and part["return_5"].notna().sum() > 100
         assert part["mine"].isna().groupby(level="contract").all().to_dict() == {"ESH22": False, "ESM22": True, "ESU22": False}
@@ -120,7 +121,9 @@ def test_scale_free(market):
     scaled = bars[bars.columns] * np.array([4.0] * 4 + [8.0])
     a, b = features(bars, vix, other), features(scaled, vix, other)
     smooth = [name for name, f in fnb.FEATURES.items() if f.unit not in ("0/1", "count")]
-    assert ((a - b).abs().quantile(0.95) / (a.quantile(0.9) - a.quantile(0.1)))[smooth].max() < 0.3
+    comb = ["poc_share", "profile_balance", "profile_entropy"]      # the moved prices lie on every fourth tick, and these see it
+    moved = ((a - b).abs().quantile(0.95) / (a.quantile(0.9) - a.quantile(0.1)))[smooth].drop(comb)
+    assert moved.max() < 0.3, moved.nlargest(8)
 
 
 def test_the_catalogue_is_whole():

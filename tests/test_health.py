@@ -50,15 +50,24 @@ def test_a_nasty_market_is_made_of_valid_bars(name):
     assert bars.index.is_unique and fnb.to_sessions(bars)["minute"].max() <= 1440
 
 
+def nasdaq(bars):
+    """Another market, one series that is known by time alone."""
+    days = fnb.to_sessions(bars)["trade_date"]
+    return fnb.synth_bars(n_contracts=1, n_days=days.nunique() + 2, overlap=0, symbol="NQ", seed=8, minutes=5, start=str(days.min().date()))[["close"]]
+
+
+def whole(bars, vix, other): return fnb.make_features(bars, vix, other=other, progress=False)
+
+
 def test_the_catalogue_has_no_level():
     bars = synth(n_days=30)
-    gap = fnb.assert_scale_free(lambda b, vix: fnb.make_features(b, vix, progress=False), bars, vix=vix_of(bars))
+    gap = fnb.assert_scale_free(whole, bars, vix=vix_of(bars), other=nasdaq(bars))
     assert list(gap.index) == list(fnb.FEATURES) and not [s for s in INSTRUMENTS if "SCALED" in s]
 
 
 def test_the_catalogue_sees_nothing_outside_its_windows():
     bars = synth(n_days=10, n_contracts=1, overlap=0)
-    seen = fnb.assert_window(lambda b, vix: fnb.make_features(b, vix, progress=False), bars, {n: f.lookback for n, f in fnb.FEATURES.items()}, n_runs=4, vix=vix_of(bars))
+    seen = fnb.assert_window(whole, bars, {n: f.lookback for n, f in fnb.FEATURES.items()}, n_runs=4, vix=vix_of(bars), other=nasdaq(bars))
     assert seen["minute_sin"] == 1.0 and seen["return_5"] > 0.05 and np.isnan(seen["har_month"])
 
 
@@ -84,7 +93,7 @@ def put(rows, value):
 @pytest.mark.parametrize("column, change, words", [
     ("return_5", put(3000, np.inf), ["return_5", "infinite", "inf"]),
     ("return_5", put(3000, -np.inf), ["return_5", "infinite", "-inf"]),
-    ("poc_distance", put(3000, 1e28), ["poc_distance", "out of range", "1e+28", "[-8, 8]"]),
+    ("poc_distance", put(3000, 1e28), ["poc_distance", "out of range", "1e+28", "[-15, 15]"]),
     ("inside_value_area", put(3000, 1.0000001), ["inside_value_area", "out of range", "1.0000001"]),
     ("return_5", put(slice(0, None, 3), np.nan), ["return_5", "is empty", "66.7 %"]),
     ("return_5", put(slice(2500, None), np.nan), ["return_5", "is empty"]),

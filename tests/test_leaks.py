@@ -57,7 +57,8 @@ def test_the_catalogue_raises_no_alarm():
     bars = fnb.synth_bars(n_contracts=2, n_days=34, overlap=4, minutes=15, start="2022-02-14")
     vix = market()[1]
     long = vix.reindex(pd.DatetimeIndex([t for t in pd.date_range("2022-02-01", "2022-05-20", freq="B", tz="UTC") + pd.Timedelta("21:15:00")], name="ts").as_unit("us"), method="nearest")
-    counts = fnb.assert_causal(lambda b, vix: fnb.make_features(b, vix, progress=False), bars, lookback={n: 10**6 for n in fnb.FEATURES}, vix=long)
+    other = fnb.synth_bars(n_contracts=1, n_days=66, overlap=0, symbol="NQ", seed=8, minutes=5, start="2022-02-14")[["close"]]
+    counts = fnb.assert_causal(lambda b, vix, other: fnb.make_features(b, vix, other=other, progress=False), bars, lookback={n: 10**6 for n in fnb.FEATURES}, vix=long, other=other)
     assert list(counts.index) == list(fnb.FEATURES) and (counts > 1000).all()
 
 

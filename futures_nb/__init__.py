@@ -27,6 +27,8 @@ _CHAPTERS = {
     "composite": "composite_profile naked_poc",
     "windows": "rolling_session_sum",
     "realized": "bipower_variation garman_klass_variance jump_share parkinson_variance realized_measures realized_semivariances realized_variance rogers_satchell_variance",
+    "garch": "GarchFit fit_garch",
+    "garchvol": "garch_vol",
     "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst",
     "memory": "rolling_hurst",
     "wavelet": "modwt wavelet_energy wavelet_trend wavelet_variance",

@@ -18,6 +18,7 @@ import pandas as pd
 
 from .asof import join_asof
 from .coint import COINT_FEATURES, coint_run, coint_state
+from .garchvol import GARCH_FEATURES, garch_report, garch_run, garch_state
 from .health import check_feature
 from .levels import LEVEL_FEATURES, levels_run, levels_state
 from .memory import HURST_FEATURES, hurst_run, hurst_state
@@ -121,6 +122,7 @@ add_family("hour", hour_run, HOUR_INPUTS, HOUR_FEATURES, hour_state)
 add_family("volatility", realized_run, REALIZED_INPUTS, REALIZED_FEATURES, realized_state)
 add_family("volume", volume_run, VOLUME_INPUTS, VOLUME_FEATURES, volume_state)
 add_family("levels", levels_run, ("open", "high", "low", "close", "volume", "new", "session_vol"), LEVEL_FEATURES, lambda inst: levels_state(inst.tick))
+add_family("garch", garch_run, ("returns", "minute", "new", "one_tick", "session_vol"), GARCH_FEATURES, garch_state, garch_report)
 add_family("memory", hurst_run, ("returns",), HURST_FEATURES, lambda inst: hurst_state())
 add_family("scales", wavelet_features_run, ("returns", "log_close", "session_vol", "minute", "new"), WAVELET_FEATURES, lambda inst: wavelet_features_state())
 add_family("cointegration", coint_run, ("log_close", "log_other", "minute", "new", "session_vol", "one_tick"), COINT_FEATURES, lambda inst: coint_state())

@@ -1,0 +1,151 @@
+"""GARCH against arch: filter, likelihood, and tops on random and real windows; the published benchmark; walking forward."""
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from arch import arch_model
+
+import futures_nb as fnb
+from futures_nb.garch import MODELS, garch_filter, log_likelihood, usual_backcast
+from futures_nb.garchvol import GARCH_FEATURES, garch_report, garch_run, garch_state
+from futures_nb.synth import garch_path
+from futures_nb.testing import same_bits
+
+KINDS = [(model, dist) for model in MODELS for dist in ("normal", "t")]
+
+
+def arch_fit(x, model, dist, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")       # of arch, when it does not converge: the test looks at what it found
+        return arch_model(x, vol="EGARCH" if model == "egarch" else "GARCH", o=int(model != "garch"), dist=dist, rescale=False).fit(disp="off", show_warning=False, **options)
+
+
+def as_theta(params, model):
+    mu, omega, alpha, *rest = params[["mu", "omega", "alpha[1]"]].tolist() + [params.get("gamma[1]", 0.0), params["beta[1]"]]
+    return np.array([mu, omega, alpha, rest[0], rest[1], 1 / params.get("nu", 8.0)])
+
+
+def is_allowed(theta, model):
+    """Does a point keep to the bounds that both programs state? arch's last point may be a little outside."""
+    alpha, gamma, beta = theta[2:5]
+    return model == "egarch" or (alpha + gamma / 2 + beta <= 1 + 1e-6 and alpha >= 0 and alpha + gamma >= 0 and beta >= 0)
+
+
+def windows(n, seed, data_dir=None):
+    """Random and real windows of returns, of 250 to 2,500: noise, fat tails, simulated GARCH on and near bounds, S&P 500, Nasdaq, the mark, ES minutes."""
+    from arch.data import nasdaq, sp500
+    rng = np.random.default_rng(seed)
+    real = [100 * np.log(market.load()["Adj Close"]).diff().dropna().to_numpy() for market in (sp500, nasdaq)]
+    if data_dir is not None:
+        real.append(pd.read_csv(data_dir / "reference" / "dem2gbp.csv.gz").iloc[:, -1].to_numpy(float))
+        es = fnb.read_bars(data_dir / "es_ninjatrader" / "ES 03-25.Last.txt")
+        real.append(1e4 * np.diff(np.log(es["close"].to_numpy())))
+    for k in range(n):
+        m = int(rng.choice([250, 500, 1000, 2500]))
+        kind = k % (len(real) + 2)
+        if kind < len(real):
+            start = rng.integers(len(real[kind]) - min(m, len(real[kind]) - 10))
+            yield f"real {kind}, {m}", real[kind][start:start + m]
+        elif kind == len(real): yield f"noise, {m}", rng.standard_normal(m) if k % 2 else rng.standard_t(4, m)
+        else:
+            a = rng.uniform(0, 0.3) * (rng.random() < 0.8)
+            b = rng.uniform(0, 1 - a)
+            yield f"simulated {a:.2f} {b:.2f}, {m}", garch_path(rng.standard_normal(m), 1 - a - b, a, b)[0]
+
+
+def behind(x, model, dist):
+    """By how much our top is above arch's; NaN where arch's point is not allowed."""
+    theirs = arch_fit(x, model, dist)
+    theta = as_theta(theirs.params, model)
+    var, back, ll = np.empty(len(x)), usual_backcast(x, x.mean()), theirs.loglikelihood
+    if not np.isfinite(ll): return np.nan
+    garch_filter(theta, MODELS[model], x, back, var)
+    np.testing.assert_allclose(np.sqrt(var), theirs.conditional_volatility, rtol=1e-10)
+    np.testing.assert_allclose(log_likelihood(theta, MODELS[model], dist == "t", x, back), ll, rtol=1e-10)
+    return fnb.fit_garch(x, model=model, dist=dist).loglik - ll if is_allowed(theta, model) else np.nan
+
+
+def test_filter_likelihood_and_top_on_some_windows(data_dir):
+    for name, x in windows(12, 3, data_dir):
+        for model, dist in KINDS[:4]:
+            d = behind(x, model, dist)
+            assert np.isnan(d) or d > -1e-6, (name, model, dist, d)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model, dist", KINDS)
+def test_the_top_on_two_hundred_windows(model, dist, data_dir):
+    found = pd.Series({f"{k}: {name}": behind(x, model, dist) for k, (name, x) in enumerate(windows(200, 0, data_dir))})
+    print(f"{model} {dist}: {found.notna().sum()} compared, {(found > 1e-3).sum()} above arch by 0.001 and more, lowest {found.min():.1e}")
+    assert found.notna().sum() >= 180 and found.min() > -1e-6, found.nsmallest(5)
+
+
+def test_published_benchmark(data_dir):
+    """Fiorentini, Calzolari and Panattoni (1996), as quoted in rugarch; the mean is told apart: their backcast moves with it."""
+    x = pd.read_csv(data_dir / "reference" / "dem2gbp.csv.gz").iloc[:, -1].to_numpy(float)
+    fit = fnb.fit_garch(x, backcast=np.mean((x - x.mean()) ** 2))
+    np.testing.assert_allclose(fit.params[["omega", "alpha", "beta"]], [0.0107613, 0.153134, 0.805974], rtol=5e-5)
+    np.testing.assert_allclose(fit.se, [0.00846212, 0.00285271, 0.0265228, 0.0335527], rtol=1e-3)
+    assert abs(fit.params["mu"] + 0.00619041) < 2e-5 and fit.loglik == pytest.approx(-1106.607, abs=1e-3) and fit.converged
+    egarch = fnb.fit_garch(x, model="egarch", backcast=np.mean((x - x.mean()) ** 2))
+    np.testing.assert_allclose(egarch.params[["omega", "alpha", "gamma", "beta"]], [-0.12633934, 0.33305593, -0.03845788, 0.91265374], atol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["garch", "gjr"])
+def test_a_warm_start_on_a_bound_does_not_stick(model):
+    """Noise, then GARCH: the first fits lie on a bound, the later ones must leave it and be as good as cold ones."""
+    rng = np.random.default_rng(7)
+    x = np.concatenate([rng.standard_normal(600), garch_path(rng.standard_normal(1400), 0.05, 0.15, 0.8)[0]])
+    fits = fnb.garch_vol(pd.Series(x), model=model, refit=100, min_obs=400, window=500).attrs["garch"]
+    assert (fits["n_on_bound"].iloc[:2] > 0).any() and (fits["n_on_bound"].iloc[-3:] == 0).any()
+    for row in fits.itertuples():
+        assert row.loglik > fnb.fit_garch(x[row.position - 500 if row.position >= 500 else 0:row.position], model=model).loglik - 1e-6
+
+
+def test_walk_forward_by_contract_and_its_account():
+    bars = fnb.synth_bars(n_contracts=2, n_days=8, seed=1, minutes=15)
+    r = np.log(bars["close"]).groupby(level="contract").diff()
+    vol = fnb.garch_vol(r, refit=60, min_obs=200)
+    alone = fnb.garch_vol(r.loc[["ESM22"]], refit=60, min_obs=200)
+    assert same_bits(vol.loc[["ESM22"]], alone).all() and list(vol.attrs["garch"].columns[:3]) == ["position", "ts", "mu"]
+    assert vol.isna().groupby(level="contract").sum().tolist() == [201, 201]
+    scaled = fnb.garch_vol(100 * r, refit=60, min_obs=200)
+    np.testing.assert_allclose(scaled, 100 * vol, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def es(es_file):
+    from futures_nb.plain import SHARED_INPUTS, shared_run, shared_state
+    from futures_nb.windows import session_rows
+    bars = fnb.read_bars(es_file)
+    (rows, minute, new), = session_rows(bars.index)
+    out = np.empty((len(rows), 6))
+    given = dict(close=np.array(bars["close"])[rows], minute=minute, new=new, tick=0.25)
+    shared_run(shared_state(None), *(given[k] for k in SHARED_INPUTS), out)
+    return [out[:, 1].copy(), minute, new, out[:, 2].copy(), out[:, 5].copy()]
+
+
+def fed(inputs, cuts=(), state=None):
+    state, out = state or garch_state(), np.empty((len(inputs[0]), len(GARCH_FEATURES)))
+    for a, b in zip([0, *cuts], [*cuts, len(out)]): garch_run(state, *(x[a:b] for x in inputs), out[a:b])
+    return out
+
+
+def test_both_laws_on_the_real_contract(es):
+    state, rng = garch_state(), np.random.default_rng(1)
+    whole = fed(es, state=state)
+    told = garch_report(state)
+    assert told["n_fits"] > 60 and told["n_not_converged"] <= 0.05 * told["n_fits"]
+    assert np.isfinite(whole[13 * 1380:]).mean() > 0.99
+    assert same_bits(fed(es, np.sort(rng.choice(np.arange(1, len(whole)), 99, replace=False))), whole).all()
+    for start in rng.integers(1, 30_000, 4):
+        late = fed([x[start:] for x in es])
+        for k, f in enumerate(GARCH_FEATURES): assert same_bits(late[f["lookback"] - 1:, k], whole[start + f["lookback"] - 1:, k]).all(), f["name"]
+    for absurd in (np.nan, 1e30, -58.0):
+        spoiled = [x.copy() for x in es]
+        spoiled[0][9_000] = absurd
+        changed = fed(spoiled)
+        for k, f in enumerate(GARCH_FEATURES): assert same_bits(changed[9_000 + f["lookback"]:, k], whole[9_000 + f["lookback"]:, k]).all(), f["name"]
+    z = np.sinh(whole[13 * 1380:, 2])
+    assert 0.8 < np.nanstd(z) < 1.3

@@ -180,7 +180,6 @@ def wavelet_energy(
     level:int=6,
     *,
     smooth:bool=True,  # The smooth is a share, too; False: shares of the details alone
-    early:bool=False,  # Taps reversed, most weight on the newest rows: the least delay
 ) -> pd.DataFrame:     # On the index of x: `w1` .. and, with `smooth`, `v` and the last level; in [0, 1], each row adds up to 1
     """Share of the energy of the last `window` rows by scale. White noise: 1/2, 1/4, .. and for the smooth as much as for the last level.
 
@@ -188,12 +187,12 @@ def wavelet_energy(
     less than 1. Source: Percival and Walden (2000), section 5.1.
     """
     if window < 1: raise DataError(f"wavelet_energy: window is {window} rows; pass 1 or more")
-    state = wavelet_state(wavelet, level, early)
+    state = wavelet_state(wavelet, level)
     values, index, runs, known = _runs(x, "wavelet_energy")
     _check_level(known, n_boundary(len(state.lo), level) + window, level, wavelet, "wavelet_energy")
     columns = [f"w{j}" for j in range(1, level + 1)] + [f"v{level}"] * smooth
     out = np.empty((len(values), len(columns)))
-    for a, b in runs: energy_run(wavelet_state(wavelet, level, early), values[a:b], min(window, b - a), len(columns), out[a:b])
+    for a, b in runs: energy_run(wavelet_state(wavelet, level), values[a:b], min(window, b - a), len(columns), out[a:b])
     for a, b in runs: out[a:min(a + window - 1, b)] = np.nan
     return pd.DataFrame(out, index, columns, copy=False)
 

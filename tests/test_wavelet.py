@@ -179,7 +179,7 @@ def test_features_of_real_bars_obey_the_laws(es_file):
 
 def test_transform_of_real_bars_is_causal_and_finite(es_file):
     bars = fnb.read_bars(es_file, source="ninjatrader").iloc[:6000]
-    fnb.assert_causal(lambda b: fnb.wavelet_energy(log_returns(b), 400, early=True), bars, n_cuts=4)
+    fnb.assert_causal(lambda b: fnb.wavelet_energy(log_returns(b), 400), bars, n_cuts=4)
     shares = fnb.wavelet_energy(log_returns(bars), 1380)
     assert shares.iloc[1821:].notna().all(axis=None)
     np.testing.assert_allclose(shares.iloc[1821:].sum(axis=1), 1, rtol=1e-12)

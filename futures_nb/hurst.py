@@ -11,7 +11,6 @@ __all__ = ['FLAT', 'CHUNK', 'RS', 'DFA', 'DFA2', 'GHE', 'METHODS', 'MIN_WINDOW',
 # %% ../nbs/02_features/11_hurst.ipynb #11-hurst-02
 from functools import lru_cache
 from math import lgamma
-from typing import NamedTuple
 
 import numba
 import numpy as np

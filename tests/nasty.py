@@ -76,13 +76,13 @@ def is_valid(bars):
     return bool(inside.all() and np.isfinite(bars).all(axis=None) and all(on_grid))
 
 
-@nasty(allow=STILL)
+@nasty(reason="nothing moves", families=("memory", "garch"), allow=STILL)
 def flat():
     """No price ever moves."""
     return at_one_price(synth(), np.full(len(synth()), 4000.0))
 
 
-@nasty(reason="without volume there is no profile", families=("vpoc",), allow=STILL)
+@nasty(reason="nothing moves, and without volume there is no profile", families=("vpoc", "memory", "garch"), allow=STILL)
 def flat_without_volume():
     return flat().assign(volume=0.0)
 
@@ -93,7 +93,7 @@ def without_volume():
     return synth().assign(volume=0.0)
 
 
-@nasty(allow=STILL)
+@nasty(reason="for weeks nothing moves", families=("memory", "garch"), allow=STILL)
 def flat_for_weeks():
     """Ten sessions stand still in the middle, at a price that no binary fraction holds."""
     bars = synth(symbol="MGC", level=1800.0)
@@ -111,7 +111,7 @@ def one_tick_sessions():
     return bars.assign(low=low, high=low + 0.25, open=np.where(up, low, low + 0.25), close=np.where(up, low + 0.25, low))
 
 
-@nasty(allow=(*STILL, "residue"))     # the same number of ticks in every window: only their share of the price differs
+@nasty(reason="one bar of a thousand moves", families=("memory", "garch"), allow=(*STILL, "residue"))     # the same number of ticks in every window: only their share of the price differs
 def one_bar_moves():
     """All stands still but for one tick in one bar of a thousand."""
     bars = flat()
@@ -143,7 +143,7 @@ def one_sixty_fourth():
     return synth(symbol="ZN", level=110.0)
 
 
-@nasty(allow=STILL)
+@nasty(reason="a price of a few ticks seldom moves", families=("memory", "garch"), allow=(*STILL, "residue"))
 def near_zero():
     """A price of a few ticks."""
     return synth(symbol="CL", level=0.08)

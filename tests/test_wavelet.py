@@ -158,7 +158,7 @@ def test_features_of_real_bars_obey_the_laws(es_file):
     (rows, minute, new), = session_rows(bars.index)
     r = log_returns(bars.iloc[rows])
     vol = np.sqrt(rolling_session_sum(r**2, 5) / 5)
-    inputs = [np.array(a, dtype=float) for a in (r, np.log(bars.close.iloc[rows]), vol)] + [minute, new]
+    inputs = [np.array(a, dtype=float) for a in (r, np.log(bars.close.iloc[rows]), vol, 0.25 / bars.close.iloc[rows])] + [minute, new]
     whole, first = columns_of(inputs), np.flatnonzero(new)
     for f, column in zip(WAVELET_FEATURES, whole.T):
         known = column[~np.isnan(column)]
@@ -172,7 +172,7 @@ def test_features_of_real_bars_obey_the_laws(es_file):
         assert same_bits(columns_of(inputs, cuts), whole).all()
         start = int(rng.integers(len(whole) // 2))
         late = [x[start:].copy() for x in inputs]
-        late[4][0] = True
+        late[5][0] = True
         same = first[np.searchsorted(first, start) + 2]
         assert same_bits(columns_of(late)[same - start:], whole[same:]).all()
 

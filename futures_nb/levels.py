@@ -369,7 +369,7 @@ def shape_columns(x, state, out):
     out[0] = five_decimals(math.copysign(math.log1p(abs(skew)), skew))
     out[1] = five_decimals(min(max(bits, 0.0), 1.0)) # a rounding error may be outside
     out[2] = n_humps
-    out[3] = math.log(most * (last - first + 1.0) / total)
+    out[3] = five_decimals(math.log(most * (last - first + 1.0) / total))
     out[4] = five_decimals((total - most - 2.0 * sum_of(profile[first:peak])) / total)
     out[5] = out[6] = np.nan
     if np.isnan(x): return
@@ -384,7 +384,7 @@ LEVEL_FEATURES += [
     _said("profile_skew", "sign * log(1 + size) of the skew of volume by price, session so far, to five decimals", _BARS, "log", (-8, 8), "ours"),
     _said("profile_entropy", "entropy of volume by price / log of the number of levels, session so far, to five decimals", _BARS, "1", (0, 1), "Shannon (1948)"),
     _said("profile_modes", "humps of the profile, smoothed by a tenth of its width, session so far", _BARS, "count", (1, 40), "Helman (2005)"),
-    _said("poc_share", "log of (volume at the point of control / mean volume of a level), session so far", _BARS, "log", (0, FAR), "ours"),
+    _said("poc_share", "log of (volume at the point of control / mean volume of a level), session so far, to five decimals", _BARS, "log", (0, FAR), "ours"),
     _said("profile_balance", "share of volume above the point of control - share below, session so far, to five decimals", _BARS, "1", (-1, 1), "ours"),
     _said("volume_below_close", "share of the session's volume below the close, half of that at its level included", _BARS, "1", (0, 1), "ours"),
     _said("volume_at_close", "volume at the close's level / volume at the point of control, session so far, to five decimals", _BARS, "1", (0, 1), "ours"),

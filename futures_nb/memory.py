@@ -115,7 +115,7 @@ def _new_boxes(state, i, k, at, m, work):
         if state.window[0] - s + 1 >= CHUNK: add_boxes(boxes, at, m, 1, CHUNK, state.chunks[i, k, at:at + m])
     for j in range(at, at + m): state.n_flat[i] += method != GHE and boxes[j] == 0.0
 
-
+# %% ../nbs/02_features/12_memory.ipynb #11-memory-10b
 @numba.njit(cache=True)
 def _method_rows(state, i, at, m, work, values, is_full, out):
     """H of method `i` in the `m` rows from `at` on, into `out`, less its null mean, divided by its null standard deviation."""
@@ -134,7 +134,7 @@ def _method_rows(state, i, at, m, work, values, is_full, out):
         state.n_refused[i] += is_full[j] and not np.isfinite(h)
         out[j] = (h - state.line[i, 1]) / state.line[i, 2] if np.isfinite(h) else np.nan
 
-
+# %% ../nbs/02_features/12_memory.ipynb #11-memory-10d
 @numba.njit(cache=True)
 def hurst_run(state, returns, out):
     """Take in new bars' `returns` of one contract; column `i` of `out` (n, n_methods) is method `i` of the window that ends at each bar.

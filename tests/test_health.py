@@ -12,9 +12,9 @@ SLOW = {"gold_all"}
 
 
 def other_of(bars, seed=1):
-    """Another market: the closes of these bars, half as rough again, and now and then silent."""
+    """Another market: the closes of these bars and a spread that comes back in a while; now and then silent."""
     rng = np.random.default_rng(seed)
-    close = bars["close"] * np.exp(0.002 * rng.standard_normal(len(bars)))
+    close = bars["close"] * np.exp(0.02 * pd.Series(rng.standard_normal(len(bars))).ewm(span=200).mean().to_numpy())
     return close[rng.random(len(bars)) > 0.02].to_frame()
 
 

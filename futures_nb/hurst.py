@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLAT', 'CHUNK', 'RS', 'DFA', 'DFA2', 'GHE', 'METHODS', 'MIN_WINDOW', 'LOWEST', 'HIGHEST', 'WINDOW', 'NULLS',
-           'range_boxes', 'expected_range', 'detrended_boxes', 'expected_fluctuation', 'powers_of_moves', 'add_boxes',
-           'count_moving', 'add_chunks', 'mean_of_window', 'one_window', 'choose_scales', 'line_weights', 'slope_of',
-           'check_power', 'hurst_curve', 'hurst_exponent', 'fractional_noise', 'plot_hurst', 'hurst_null']
+           'range_about', 'range_boxes', 'expected_range', 'detrended_boxes', 'expected_fluctuation', 'powers_of_moves',
+           'add_boxes', 'count_moving', 'add_chunks', 'mean_of_window', 'one_window', 'choose_scales', 'line_weights',
+           'slope_of', 'check_power', 'hurst_curve', 'hurst_exponent', 'fractional_noise', 'plot_hurst', 'hurst_null']
 
 # %% ../nbs/02_features/11_hurst.ipynb #11-hurst-02
 from functools import lru_cache
@@ -25,29 +25,54 @@ FLAT = 1e-12   # what is below this share of the box's mean, or of its sum, is r
 def _box_means(x, first, m, s, mean):
     """Means of the `m` boxes of `s` values that begin at `first`, `first` + 1, ..."""
     for j in range(m): mean[j] = 0.0
-    for k in range(s):
+    for k in range(0, s - 3, 4):
+        for j in range(m):
+            i = first + k + j
+            mean[j] += (x[i] + x[i + 1]) + (x[i + 2] + x[i + 3])
+    for k in range(s - s % 4, s):
         for j in range(m): mean[j] += x[first + k + j]
     for j in range(m): mean[j] /= s
 
 
 @numba.njit(cache=True)
-def range_boxes(x, last, m, s, work, out):
-    """R/S of the `m` boxes of `s` values that end at `last`, `last` + 1, ...; 0 where nothing moves. `work` is (7, m or more) of scratch."""
-    mean, path, squares, low, high = work[0], work[1], work[2], work[3], work[4]
-    first = last - s + 1
-    _box_means(x, first, m, s, mean)
+def _low_and_high(a, b, c, d):
+    low, high = (a if a < b else b), (a if a > b else b)
+    lower, higher = (c if c < d else d), (c if c > d else d)
+    return (low if low < lower else lower), (high if high > higher else higher)
+
+# %% ../nbs/02_features/11_hurst.ipynb #11-hurst-05a
+@numba.njit(cache=True)
+def range_about(x, last, m, s, work, out):
+    """`range_boxes` about the means in `work[0]`."""
+    mean, path, squares, low, high, first = work[0], work[1], work[2], work[3], work[4], last - s + 1
     for j in range(m): path[j], squares[j], low[j], high[j] = 0.0, 0.0, 0.0, 0.0
-    for k in range(s):
+    for k in range(0, s - 3, 4):                 # four steps of each path at once
+        for j in range(m):
+            i, c = first + k + j, mean[j]
+            d0, d1, d2, d3 = x[i] - c, x[i + 1] - c, x[i + 2] - c, x[i + 3] - c
+            p0 = path[j] + d0
+            p1 = p0 + d1
+            p2 = p1 + d2
+            path[j] = p2 + d3
+            squares[j] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+            lowest, highest = _low_and_high(p0, p1, p2, path[j])
+            low[j], high[j] = (lowest if lowest < low[j] else low[j]), (highest if highest > high[j] else high[j])
+    for k in range(s - s % 4, s):
         for j in range(m):
             d = x[first + k + j] - mean[j]
             path[j] += d
             squares[j] += d * d
-        for j in range(m):
-            low[j] = path[j] if path[j] < low[j] else low[j]
-            high[j] = path[j] if path[j] > high[j] else high[j]
+            low[j], high[j] = (path[j] if path[j] < low[j] else low[j]), (path[j] if path[j] > high[j] else high[j])
     for j in range(m):
         is_flat = squares[j] <= s * (FLAT * mean[j]) ** 2
         out[j] = 0.0 if is_flat else (high[j] - low[j]) / np.sqrt(squares[j] / (s - 1)) if squares[j] < np.inf else np.nan
+
+
+@numba.njit(cache=True)
+def range_boxes(x, last, m, s, work, out):
+    """R/S of the `m` boxes of `s` values that end at `last`, `last` + 1, ...; 0 where nothing moves. `work` is (6, m or more) of scratch."""
+    _box_means(x, last - s + 1, m, s, work[0])
+    range_about(x, last, m, s, work, out)
 
 # %% ../nbs/02_features/11_hurst.ipynb #11-hurst-09
 def expected_range(
@@ -143,7 +168,7 @@ def mean_of_window(total, n_moving, n, method):
 @numba.njit(cache=True)
 def one_window(x, method, q, scales, out, n_flat):
     """Mean R/S, mean square fluctuation or mean power of moves of the whole of `x` at each scale, into `out`; flat boxes into `n_flat`."""
-    work, one, total, moving, n = np.empty((7, 1)), np.empty(1), np.empty(1), np.empty(1), len(x)
+    work, one, total, moving, n = np.empty((6, 1)), np.empty(1), np.empty(1), np.empty(1), len(x)
     for i in range(len(scales)):
         s = scales[i]
         if method == GHE:
@@ -306,7 +331,7 @@ def plot_hurst(
     for label, curve in curves.items(): ax.plot(curve.index, curve.value / curve.white_noise, "o-", ms=4, label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    ax.set(xlabel="bars in a box", ylabel="value / its expectation for white noise")
+    ax.set(xlabel="bars in a box", ylabel="value / that of white noise")
     ax.legend(frameon=False, fontsize=8)
     return ax
 

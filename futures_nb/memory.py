@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .hurst import (CHUNK, DFA, FLAT, GHE, HIGHEST, LOWEST, METHODS, NULLS, RS, WINDOW, add_boxes, add_chunks, check_power, choose_scales,
-                              count_moving, detrended_boxes, hurst_null, line_weights, mean_of_window, powers_of_moves, range_boxes, slope_of)
+                              count_moving, detrended_boxes, hurst_null, line_weights, mean_of_window, powers_of_moves, range_about, range_boxes, slope_of)
 from .schema import DataError, contract_runs
 
 # %% ../nbs/02_features/12_memory.ipynb #11-memory-05
@@ -38,7 +38,7 @@ def join_halves(pieces, k, at, m):
         n_left[j] = left[i] + left[j] + (half * (gap * gap) + spread * (first * first + second * second))
 
 # %% ../nbs/02_features/12_memory.ipynb #11-memory-09
-ROOM = 256    # rows that a state takes in before its past is moved to the front
+ROOM = 1024    # rows that a state takes in before its past is moved to the front
 BLOCK = 64    # boxes treated at once
 
 class HurstState(NamedTuple):
@@ -55,7 +55,8 @@ class HurstState(NamedTuple):
     weights: np.ndarray   # (n_methods, n_scales) of the logarithms
     line: np.ndarray      # (n_methods, 3): constant of H, null mean, null sd
     q: np.ndarray         # (1,)
-    n_flat: np.ndarray    # (n_methods,) boxes seen in which nothing moved, each once
+    since_flat: np.ndarray # (n_methods, n_scales) rows since the last box in which nothing moves
+    n_flat: np.ndarray    # (n_methods,) such boxes seen, each once
     n_refused: np.ndarray # (n_methods,) rows without a missing value and without an estimate
 
 
@@ -79,12 +80,24 @@ def hurst_state(
         line[i, 1:] = (0, 1) if not null else NULLS[method] if (window, scales, q, corrected, unbiased) == (WINDOW, None, 2.0, True, True) else \
             hurst_null(window, method, scales=scales, q=q, corrected=corrected, unbiased=unbiased)[["mean", "sd"]]
     chunks = np.full((len(chosen), n, rows if "ghe" in methods else 0), np.nan)
-    joined = [int(t[-1]).bit_length() for m, t in zip(methods, chosen) if m == "dfa" and (t & (t - 1) == 0).all()]
+    joined = [int(t[-1]).bit_length() for m, t in zip(methods, chosen) if m in ("rs", "dfa")]
+    if any((t & (t - 1)).any() for m, t in zip(methods, chosen) if m in ("rs", "dfa")): joined = []   # not all are powers of two
     pieces = np.full((max(joined, default=0), 4, rows), np.nan)
     return HurstState(np.full(rows, np.nan), np.full((len(chosen), n, rows), np.nan), chunks, pieces, np.array([window - 1]), np.array([0]), np.array([window]),
-                      np.array([METHODS[m] for m in methods]), table, weights, line, np.array([q]), np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64))
+                      np.array([METHODS[m] for m in methods]), table, weights, line, np.array([q]), np.full((len(chosen), n), window + BLOCK), np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64))
 
 # %% ../nbs/02_features/12_memory.ipynb #11-memory-10
+@numba.njit(cache=True)
+def _note_flat(state, i, k, new):
+    n_flat = 0
+    for box in new: n_flat += box == 0.0
+    state.n_flat[i] += n_flat
+    state.since_flat[i, k] += len(new)
+    if n_flat:
+        for j in range(len(new)):
+            if new[j] == 0.0: state.since_flat[i, k] = len(new) - 1 - j
+
+
 @numba.njit(cache=True)
 def _level(s):
     k = 0
@@ -100,12 +113,15 @@ def _new_pieces(state, at, m):
         state.pieces[0, SLOPE, j] = state.pieces[0, LEFT, j] = 0.0
     for k in range(len(state.pieces) - 1): join_halves(state.pieces, k, at, m)
 
-
+# %% ../nbs/02_features/12_memory.ipynb #11-memory-10s
 @numba.njit(cache=True)
 def _new_boxes(state, i, k, at, m, work):
     """The boxes of method `i` and scale `k` that end in the `m` rows from `at` on, into the state."""
     method, s, boxes = state.methods[i], state.scales[i, k], state.boxes[i, k]
-    if method == RS: range_boxes(state.returns, at, m, s, work, boxes[at:at + m])
+    if method == RS and len(state.pieces):
+        for j in range(m): work[0, j] = state.pieces[_level(s), SUM, at + j] / s
+        range_about(state.returns, at, m, s, work, boxes[at:at + m])
+    elif method == RS: range_boxes(state.returns, at, m, s, work, boxes[at:at + m])
     elif method == DFA and len(state.pieces):
         left, total = state.pieces[_level(s), LEFT], state.pieces[_level(s), SUM]
         for j in range(at, at + m): boxes[j] = 0.0 if left[j] <= s * (FLAT * total[j]) ** 2 else left[j] / s
@@ -113,7 +129,7 @@ def _new_boxes(state, i, k, at, m, work):
     else:
         powers_of_moves(state.returns, at, m, s, state.q[0], boxes[at:at + m])
         if state.window[0] - s + 1 >= CHUNK: add_boxes(boxes, at, m, 1, CHUNK, state.chunks[i, k, at:at + m])
-    for j in range(at, at + m): state.n_flat[i] += method != GHE and boxes[j] == 0.0
+    if method != GHE: _note_flat(state, i, k, boxes[at:at + m])
 
 # %% ../nbs/02_features/12_memory.ipynb #11-memory-10b
 @numba.njit(cache=True)
@@ -127,7 +143,8 @@ def _method_rows(state, i, at, m, work, values, is_full, out):
         _new_boxes(state, i, k, at, m, work)
         if method == GHE: add_chunks(state.boxes[i, k], state.chunks[i, k], at, m, n, work[0])
         else: add_boxes(state.boxes[i, k], at, m, s, n, work[0])
-        if method == RS: count_moving(state.boxes[i, k], at, m, s, n, work[1])
+        work[1, :m] = n
+        if method == RS and state.since_flat[i, k] < window + m: count_moving(state.boxes[i, k], at, m, s, n, work[1])
         for j in range(m): values[j, k] = mean_of_window(work[0, j], work[1, j], n, method)
     for j in range(m):
         h = slope_of(values[j, :n_scales], state.weights[i], state.line[i, 0]) if is_full[j] else np.nan
@@ -142,12 +159,13 @@ def hurst_run(state, returns, out):
     NaN while the window is not full, where a value in it is not finite, and where it has no estimate (counted in `n_refused`).
     """
     keep, done = state.window[0] - 1, 0
-    work, values, is_full = np.empty((7, BLOCK)), np.empty((BLOCK, state.scales.shape[1])), np.empty(BLOCK, np.bool_)
+    work, values, is_full = np.empty((6, BLOCK)), np.empty((BLOCK, state.scales.shape[1])), np.empty(BLOCK, np.bool_)
     while done < len(returns):
         if state.at[0] == len(state.returns):          # full: the past that is still needed moves to the front
             state.returns[:keep] = state.returns[ROOM:]
             state.boxes[:, :, :keep] = state.boxes[:, :, ROOM:]
-            state.pieces[:, :, :keep] = state.pieces[:, :, ROOM:]
+            half = min(keep, (1 << len(state.pieces)) // 4)     # the longest box that is still to be joined with another
+            state.pieces[:, :, keep - half:keep] = state.pieces[:, :, keep + ROOM - half:]
             if state.chunks.shape[2]: state.chunks[:, :, :keep] = state.chunks[:, :, ROOM:]
             state.at[0] = keep
         at = state.at[0]

@@ -110,7 +110,8 @@ def test_real_minutes_are_finite_and_in_range(es_returns):
     full = out[WINDOW:]                     # the contract's first return is not there
     assert np.isfinite(full).mean() > 0.999 and state.n_refused.sum() == 0
     for j, told in enumerate(HURST_FEATURES): assert told["range"][0] < full[:, j].min() and full[:, j].max() < told["range"][1]
-    assert state.n_flat.max() < 100
+    assert state.n_flat[0] == 7 and state.n_flat.max() < 100
+    assert -11.15 < full[:, :3].min() and full[:, :3].max() < 9.8
     inside = (np.abs(full) < 1.96).mean(axis=0)
     np.testing.assert_allclose(inside, [0.95, 0.83, 0.79, 0.80], atol=0.03)       # of the chapter's prose; DFA-2 is not in it
     np.testing.assert_allclose(full.mean(axis=0)[:3], [0.0, -0.2, -0.3], atol=0.06)

@@ -1,6 +1,5 @@
 """The whole catalogue: causal and local on the real contract with the real VIX, the same bits wherever it runs, failures told and contained."""
 import numpy as np
-import pandas as pd
 import pytest
 
 import futures_nb as fnb

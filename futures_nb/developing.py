@@ -116,10 +116,10 @@ def regrow_area(profile, first, last, poc, low, high, target):
         inside -= gone
         if is_low:
             low += 1
-            if gone == below: below = least_of(profile[low:poc])
+            if gone == below and (low == poc or profile[low] != gone): below = least_of(profile[low:poc])   # over levels alike there is nothing to look up
         else:
             high -= 1
-            if gone == above: above = least_of(profile[poc + 1:high + 1])
+            if gone == above and (high == poc or profile[high] != gone): above = least_of(profile[poc + 1:high + 1])
     return low, high
 
 # %% ../nbs/02_features/03_developing.ipynb #03-developing-13

@@ -1,4 +1,5 @@
 """Developing, rolling, composite profiles and untouched points of control against slow versions, on random and on real bars."""
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -153,6 +154,36 @@ def test_the_area_does_not_depend_on_where_the_search_begins(volumes, share, dat
     low, high = data.draw(st.integers(first, poc)), data.draw(st.integers(poc, last))
     target = share * profile[first:last + 1].sum() - 0.5
     assert regrow_area(profile, first, last, poc, low, high, target) == grow_area(profile, -1, first, last, poc, target)
+
+
+@settings(max_examples=200, deadline=None)
+@given(heaps=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 30), st.integers(0, 2)), min_size=1, max_size=6), share=st.floats(0.01, 1), data=st.data())
+def test_the_area_across_levels_alike(heaps, share, data):
+    """Heaps with long stretches of one volume between them, none or some."""
+    profile = np.array([7, *(v for heap, n, between in heaps for v in [heap] + [between] * n), 5, 7])
+    first, last = 1, len(profile) - 2
+    poc = first + int(profile[first:last + 1].argmax())
+    low, high = data.draw(st.integers(first, poc)), data.draw(st.integers(poc, last))
+    target = share * profile[first:last + 1].sum() - 0.5
+    assert regrow_area(profile, first, last, poc, low, high, target) == grow_area(profile, -1, first, last, poc, target)
+
+
+@pytest.mark.parametrize("window", [None, 2, 5, 20])
+def test_two_prices_a_hundredfold_apart_do_not_take_minutes(window):
+    """300 bars at two prices with 792,000 empty levels between them: a row is a few walks over the levels, not a walk for each of them."""
+    bars = fnb.synth_bars(n_contracts=1, n_days=1, overlap=0).iloc[:300]
+    price = np.where(np.arange(300) % 2 == 0, 2_000.0, 200_000.0)
+    bars = bars.assign(**dict.fromkeys(["open", "high", "low", "close"], price), volume=np.random.default_rng(0).integers(1, 100, 300) + 0.0)
+    fnb.developing_profile(bars.iloc[:30], window=window)                 # compiled
+    start = time.perf_counter()
+    got = fnb.developing_profile(bars, window=window)
+    assert time.perf_counter() - start < 20
+    for i in range((window or 1) - 1, 300):
+        part = bars.iloc[0 if window is None else i - window + 1:i + 1]
+        total = part.groupby("close")["volume"].sum()
+        poc, share = total.idxmax(), total.max() / total.sum()            # of equal ones the lower
+        ends = [poc, poc] if share >= 0.70 else [2_000.0, 200_000.0]
+        assert got[PRICES].iloc[i].tolist() == [poc, *ends]
 
 
 @settings(max_examples=60, deadline=None)

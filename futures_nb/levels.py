@@ -381,9 +381,9 @@ def shape_columns(x, state, out):
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-31
 LEVEL_FEATURES += [
-    _said("profile_skew", "sign * log(1 + size) of the skew of volume by price, session so far, to five decimals", _BARS, "log", (-8, 8), "ours"),
+    _said("profile_skew", "sign * log(1 + size) of the skew of volume by price, session so far, to five decimals", _BARS, "log", (-FAR, FAR), "ours"),
     _said("profile_entropy", "entropy of volume by price / log of the number of levels, session so far, to five decimals", _BARS, "1", (0, 1), "Shannon (1948)"),
-    _said("profile_modes", "humps of the profile, smoothed by a tenth of its width, session so far", _BARS, "count", (1, 40), "Helman (2005)"),
+    _said("profile_modes", "humps of the profile, smoothed by a tenth of its width, session so far", _BARS, "count", (1, 44), "Helman (2005)"),
     _said("poc_share", "log of (volume at the point of control / mean volume of a level), session so far, to five decimals", _BARS, "log", (0, FAR), "ours"),
     _said("profile_balance", "share of volume above the point of control - share below, session so far, to five decimals", _BARS, "1", (-1, 1), "ours"),
     _said("volume_below_close", "share of the session's volume below the close, half of that at its level included", _BARS, "1", (0, 1), "ours"),

@@ -336,6 +336,65 @@ def test_skew_of_one_level_is_zero():
     assert abs(profile_skew(state.numbers, float(state.counts[5]))) < 1e-12
 
 
+def test_a_session_of_one_bar_has_a_flat_profile():
+    """What is left over when its volume is spread, a unit at some levels, is no shape."""
+    n, rng = 40, np.random.default_rng(0)
+    low = 0.25 * rng.integers(16_000, 16_100, n)
+    width = rng.integers(1, 300, n)
+    out, new = np.empty((n, len(NAMES))), np.ones(n, bool)
+    levels_run(levels_state(0.25), low, low + 0.25 * width, low, low, rng.integers(1000, 10**6, n) + 0.0, new, np.full(n, 0.01), out)
+    found = pd.DataFrame(out, columns=NAMES)
+    assert (found[["profile_skew", "poc_share"]] == 0).all(axis=None)
+    assert (found[["profile_entropy", "profile_modes", "volume_at_close"]] == 1).all(axis=None)
+    np.testing.assert_allclose(found.profile_balance, width / (width + 1), rtol=0, atol=5.1e-6)    # of levels alike the lowest is the point of control
+
+
+def test_far_shapes_are_in_their_range():
+    """One contract far below 2,000 million; and a hump at every other level."""
+    state, said, row = levels_state(0.25), {x["name"]: x["range"] for x in LEVEL_FEATURES}, np.empty((2, len(NAMES)))
+    low, volume = np.array([4000.0, 5000.0]), np.array([1.0, 2.0**31 - 1])
+    levels_run(state, low, low, low, low, volume, np.array([True, False]), np.full(2, 0.01), row)
+    skew = row[1, NAMES.index("profile_skew")]
+    np.testing.assert_allclose(skew, -np.log(np.sqrt(2.0**31)), rtol=1e-3)
+    assert said["profile_skew"][0] <= skew
+    n = 40
+    low = 4000 + 0.5 * np.arange(n)                          # every other level
+    row = np.empty((n, len(NAMES)))
+    levels_run(levels_state(0.25), low, low, low, low, np.full(n, 100.0), np.arange(n) == 0, np.full(n, 0.01), row)
+    assert row[-1, NAMES.index("profile_modes")] == 37 <= said["profile_modes"][1]      # those at the ends are one with their neighbours
+
+
+def test_humps_have_no_more_room():
+    """Climbing towards as many humps as possible, at widths that begin or end a window."""
+    rng, worst = np.random.default_rng(0), 0
+    for width in (19, 39, 59, 79, 80, 99, 119, 139, 199):
+        half, best, profile = width // 20, 0, rng.integers(0, 3, width)
+        for _ in range(4000):
+            tried = profile.copy()
+            tried[rng.integers(0, width, rng.integers(1, 4))] = rng.integers(0, 5)
+            tried[0], tried[-1] = max(tried[0], 1), max(tried[-1], 1)
+            smooth = np.convolve(tried, np.ones(2 * half + 1, np.int64))[half:width + half]
+            n = count_humps(smooth, (smooth.max() + 3) // 4)
+            if n >= best: best, profile = n, tried
+        worst = max(worst, best)
+    assert 10 <= worst <= {x["name"]: x["range"] for x in LEVEL_FEATURES}["profile_modes"][1]
+
+
+def test_untouched_needs_a_close_and_a_volatility(given, whole):
+    """NaN without one of them; finite at every other bar from twenty sessions on, and 0 where there is nothing to be touched."""
+    names = ["untouched_nearest", "untouched_pull", "n_untouched"]
+    at, of = 25 * 1370, np.cumsum(given[5]) - 1
+    for column in (3, 6):
+        changed = [x.copy() for x in given]
+        changed[column][at] = np.nan
+        out = pd.DataFrame(run_chunks(changed, [0, len(of)]), columns=NAMES)
+        assert out.loc[at, names].isna().all() and out.loc[(of >= KEEP) & (np.arange(len(of)) != at), names].notna().all(axis=None)
+    price = 4000 + np.zeros(30 * 4)
+    still = [price, price, price, price, np.ones(120), np.arange(120) % 4 == 0, np.full(120, 0.01)]
+    found = run_all(still)
+    assert (found.loc[4 * KEEP:, names] == 0).all(axis=None) and found.loc[:4 * KEEP - 1, names].isna().all(axis=None)
+
+
 def test_a_tick_of_zero_is_refused():
     for tick in (0.0, -0.25, np.nan, np.inf):
         with pytest.raises(fnb.DataError, match="tick is"): levels_state(tick)

@@ -275,7 +275,7 @@ def es_5m(data): return _read(data / "tradingview" / "ES1_5m.parquet", contract=
 def es_15m(data): return _read(data / "tradingview" / "ES1_15m.parquet", contract="ES", stamp="start")
 
 
-@real(reason="half of its volumes are missing, so that half of the sessions have no profile", families=None, allow=(*STILL, "stuck"))
+@real(reason="half of its volumes are missing, so that half of the sessions have no profile", families=None, allow=STILL)
 def es_1h(data): return _read(data / "tradingview" / "ES1_1h.parquet", contract="ES", stamp="start", on_bad="keep")
 
 

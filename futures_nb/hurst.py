@@ -136,7 +136,8 @@ def add_boxes(boxes, last, m, s, n, out):
     """Sum of `n` boxes, `s` rows apart, the newest at `last`, `last` + 1, ...; newest first."""
     for j in range(m): out[j] = 0.0
     for k in range(n):
-        for j in range(m): out[j] += boxes[last - k * s + j]
+        part = boxes[last - k * s:last - k * s + m]
+        for j in range(m): out[j] += part[j]
 
 
 @numba.njit(cache=True)
@@ -144,7 +145,8 @@ def count_moving(boxes, last, m, s, n, out):
     """How many of those boxes are not 0."""
     for j in range(m): out[j] = 0.0
     for k in range(n):
-        for j in range(m): out[j] += boxes[last - k * s + j] != 0.0
+        part = boxes[last - k * s:last - k * s + m]
+        for j in range(m): out[j] += 1.0 if part[j] != 0.0 else 0.0
 
 
 @numba.njit(cache=True)
@@ -153,9 +155,11 @@ def add_chunks(moves, chunks, last, m, n, out):
     for j in range(m): out[j] = 0.0
     whole = n // CHUNK
     for k in range(whole):
-        for j in range(m): out[j] += chunks[last - k * CHUNK + j]
+        part = chunks[last - k * CHUNK:last - k * CHUNK + m]
+        for j in range(m): out[j] += part[j]
     for k in range(whole * CHUNK, n):
-        for j in range(m): out[j] += moves[last - k + j]
+        part = moves[last - k:last - k + m]
+        for j in range(m): out[j] += part[j]
 
 
 @numba.njit(cache=True)

@@ -89,7 +89,7 @@ def one_size(x, method, rounds):
     told = peers_in_turn({"ours": ours} | run, rounds)
     whole = {name: round(told["ratio_to_ours"][name] * times[name], 1) for name in run}
     seconds = {name: round(told["median_s"][name] * times[name], 2) for name in run} | {"ours": told["median_s"]["ours"]}
-    return {"method": method, "rows": len(x), "window": WINDOW, "scales": SCALES.tolist(), "largest_difference": differ, "same_answer": sorted(same), "median_s_extrapolated": seconds,
+    return {"rows": len(x), "method": {"dfa": "DFA", "rs": "R/S"}[method], "window": WINDOW, "scales": SCALES.tolist(), "largest_difference": differ, "same_answer": sorted(same), "median_s_extrapolated": seconds,
             "ratio_to_ours": whole, "us_per_window": {name: round(told["median_s"][name] / SAMPLE[name] * 1e6, 1) for name in run},
             "ours_s_per_million_rows": round(told["median_s"]["ours"] / len(x) * 1e6, 3), "first_call_s": told["first_call_s"]["ours"],
             "sample": {name: SAMPLE[name] for name in run}, "step": {name: round(times[name]) for name in run}}

@@ -61,6 +61,7 @@ def behind(x, model, dist):
     var, back, ll = np.empty(len(x)), usual_backcast(x, x.mean()), theirs.loglikelihood
     if not np.isfinite(ll): return np.nan
     garch_filter(theta, MODELS[model], x, back, var)
+    if not np.isfinite(var).all(): return np.nan          # EGARCH that explodes: arch clips it, and calls that a fit
     np.testing.assert_allclose(np.sqrt(var), theirs.conditional_volatility, rtol=1e-10)
     np.testing.assert_allclose(log_likelihood(theta, MODELS[model], dist == "t", x, back), ll, rtol=1e-10)
     return fnb.fit_garch(x, model=model, dist=dist).loglik - ll if is_allowed(theta, model) else np.nan

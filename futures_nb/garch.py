@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'NAMES', 'ABS_NORMAL', 'CONVERGED', 'TOO_LONG', 'STUCK', 'TOL', 'garch_filter', 'usual_backcast', 'digamma',
-           'trigamma', 't_constant', 'log_likelihood', 'score_pass', 'evaluate', 'solve', 'bounds', 'newton_system',
-           'best_step', 'update_matrix', 'line_search', 'maximise', 'best_start', 'cold_fit', 'GarchFit',
+           'trigamma', 't_constant', 'log_likelihood', 'pass_var', 'pass_log', 'evaluate', 'solve', 'bounds',
+           'newton_system', 'best_step', 'update_matrix', 'line_search', 'climb', 'maximise', 'slope_of_mean',
+           'settle_mean', 'height', 'simplex_search', 'search_on', 'best_start', 'plain_start', 'cold_fit', 'GarchFit',
            'check_returns', 'check_model', 'fixed_of', 'bounds_met', 'fit_garch']
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-02
@@ -128,27 +129,28 @@ def _next_var(theta, e, s2, d):
 
 
 @numba.njit(cache=True, error_model="numpy", inline="always")
-def _next_log(theta, e, h, s2, d):
-    """Log variance of EGARCH and its derivatives, one return on."""
-    s = math.sqrt(s2)
-    z = e / s
+def _next_log(theta, z, h, inv, d):
+    """Log variance of EGARCH and its derivatives, one return on; `inv` is 1 / sigma."""
     k = theta[3] + (theta[2] if z > 0 else -theta[2] if z < 0 else 0.0)
     b, size = theta[4] - 0.5 * k * z, abs(z) - ABS_NORMAL
-    return theta[1] + theta[2] * size + theta[3] * z + theta[4] * h, (b * d[0] - k / s, 1 + b * d[1], size + b * d[2], z + b * d[3], h + b * d[4])
+    return theta[1] + theta[2] * size + theta[3] * z + theta[4] * h, (b * d[0] - k * inv, 1 + b * d[1], size + b * d[2], z + b * d[3], h + b * d[4])
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-12
+@numba.njit(cache=True, error_model="numpy", inline="always")
+def _keep(out, g, side, a):
+    for i in range(5): out[i], out[5 + i] = g[i], side[i]
+    for i in range(15): out[10 + i] = a[i]
+
+
 @numba.njit(cache=True, error_model="numpy")
-def score_pass(theta, model, student, r, backcast, out):
-    """One pass: sums of logs and of tails, of 1/variance and of the tails' slope; gradient, side and scoring sums into `out` (25,)."""
-    zero = (0.0, 0.0, 0.0, 0.0, 0.0)
+def pass_var(theta, student, is_curved, r, backcast, out):
+    """GARCH and GJR in one pass: sums of logs and of tails, of 1/variance and of the tails' slope; gradient, and if `is_curved` side and scoring sums, into `out` (25,)."""
+    zero, th = (0.0, 0.0, 0.0, 0.0, 0.0), (theta[0], theta[1], theta[2], theta[3], theta[4])
     g, side, a, nu = zero, zero, (0.0,) * 15, 1 / theta[5] if student else 3.0
-    wide, w, ones, logs, total, slope, product, tails, h = 1 / (nu - 2), 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0
-    if model == 2:
-        h = theta[1] + theta[4] * math.log(backcast)
-        s2, d = math.exp(h), (0.0, 1.0, 0.0, 0.0, math.log(backcast))
-    else: s2, d = theta[1] + (theta[2] + 0.5 * theta[3] + theta[4]) * backcast, (0.0, 1.0, backcast, 0.5 * backcast, backcast)
+    wide, w, ones, logs, total, slope, product, tails = 1 / (nu - 2), 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0
+    s2, d = th[1] + (th[2] + 0.5 * th[3] + th[4]) * backcast, (0.0, 1.0, backcast, 0.5 * backcast, backcast)
     for t in range(len(r)):
-        e, q = r[t] - theta[0], 1 / s2
+        e, q = r[t] - th[0], 1 / s2
         z2 = e * e * q
         product *= s2
         if student:
@@ -156,30 +158,59 @@ def score_pass(theta, model, student, r, backcast, out):
             w = (nu + 1) / (nu - 2 + z2)
             slope += w * z2
         else: total += z2
-        if t & 15 == 15:
+        if t & 15 == 15:                      # one logarithm for sixteen variances
             logs += math.log(product)
             if student: total += math.log(tails)
             product = tails = 1.0
-        p = d if model == 2 else _add(zero, q, d)
+        p = _add(zero, q, d)
         g = _add(g, 0.5 * (w * z2 - 1), p)
         g = (g[0] + w * e * q, g[1], g[2], g[3], g[4])
-        ones, a = ones + q, _outer(a, p)
-        if student: side = _add(side, 1.0, p)
-        if model == 2:
-            h, d = _next_log(theta, e, h, s2, d)
-            s2 = math.exp(h)
-        else: s2, d = _next_var(theta, e, s2, d)
+        if is_curved:
+            ones, a = ones + q, _outer(a, p)
+            if student: side = _add(side, 1.0, p)
+        s2, d = _next_var(th, e, s2, d)
     logs += math.log(product)
     if student: total += math.log(tails)
-    for i in range(5): out[i], out[5 + i] = g[i], side[i]
-    for i in range(15): out[10 + i] = a[i]
+    _keep(out, g, side, a)
+    return logs, total, ones, slope
+
+# %% ../nbs/02_features/08_garch.ipynb #08-garch-12b
+@numba.njit(cache=True, error_model="numpy")
+def pass_log(theta, student, is_curved, r, backcast, out):
+    """EGARCH in one pass: the same sums as `pass_var`."""
+    zero, th = (0.0, 0.0, 0.0, 0.0, 0.0), (theta[0], theta[1], theta[2], theta[3], theta[4])
+    g, side, a, nu, before = zero, zero, (0.0,) * 15, 1 / theta[5] if student else 3.0, math.log(backcast)
+    wide, w, ones, logs, total, slope, tails = 1 / (nu - 2), 1.0, 0.0, 0.0, 0.0, 0.0, 1.0
+    h, d = th[1] + th[4] * before, (0.0, 1.0, 0.0, 0.0, before)
+    for t in range(len(r)):
+        inv = math.exp(-0.5 * h)              # 1 / sigma: no root and no division behind it
+        z = (r[t] - th[0]) * inv
+        z2 = z * z
+        logs += h
+        if student:
+            tails *= 1 + z2 * wide
+            w = (nu + 1) / (nu - 2 + z2)
+            slope += w * z2
+            if t & 15 == 15:
+                total += math.log(tails)
+                tails = 1.0
+        else: total += z2
+        g = _add(g, 0.5 * (w * z2 - 1), d)
+        g = (g[0] + w * z * inv, g[1], g[2], g[3], g[4])
+        if is_curved:
+            ones, a = ones + inv * inv, _outer(a, d)
+            if student: side = _add(side, 1.0, d)
+        h, d = _next_log(th, z, h, inv, d)
+    if student: total += math.log(tails)
+    _keep(out, g, side, a)
     return logs, total, ones, slope
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-13
 @numba.njit(cache=True, error_model="numpy")
-def evaluate(theta, model, student, r, backcast, out, g, B):
-    """Log-likelihood; its gradient into `g` (6,) and the expected information into `B` (6, 6). Source: Fiorentini, Calzolari, Panattoni (1996)."""
-    logs, total, ones, slope = score_pass(theta, model, student, r, backcast, out)
+def evaluate(theta, model, student, r, backcast, out, g, B, is_curved=True):
+    """Log-likelihood; its gradient into `g` (6,) and, if `is_curved`, the expected information into `B` (6, 6). Source: Fiorentini, Calzolari, Panattoni (1996)."""
+    if model == 2: logs, total, ones, slope = pass_log(theta, student, is_curved, r, backcast, out)
+    else: logs, total, ones, slope = pass_var(theta, student, is_curved, r, backcast, out)
     n, nu, scale, location, mixed, tail = len(r), 3.0, 0.5, 1.0, 0.0, 1.0
     g[5] = 0.0
     if student:
@@ -191,9 +222,10 @@ def evaluate(theta, model, student, r, backcast, out, g, B):
         own = 0.25 * (trigamma(nu / 2) - trigamma((nu + 1) / 2)) - (nu + 5) / (2 * nu * (nu + 1) * (nu + 3))
         tail, mixed = n * (scale * c * c + 2 * b * c + own) * nu**4, -nu * nu * (scale * c + b)
     else: ll = -0.5 * (n * math.log(2 * math.pi) + logs + total)
+    g[:5] = out[:5]
+    if not is_curved: return ll
     k = 10
     for i in range(5):
-        g[i] = out[i]
         for j in range(i, 5):
             B[i, j] = B[j, i] = scale * out[k]
             k += 1
@@ -317,12 +349,12 @@ def update_matrix(B, d, t, g, g1, fixed):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def line_search(theta, d, gain, ll, model, student, r, backcast, out, trial, g1, B1):
+def line_search(theta, d, gain, ll, model, student, r, backcast, out, trial, g1, unused):
     """The first point of theta + t d that is enough of an improvement, into `trial`; `(t, its log-likelihood, passes)`, t = 0 if there is none."""
     t = 1.0
     for n in range(25):
         for i in range(6): trial[i] = theta[i] + t * d[i]
-        ll1 = evaluate(trial, model, student, r, backcast, out, g1, B1)
+        ll1 = evaluate(trial, model, student, r, backcast, out, g1, unused, False)
         if ll1 >= ll + 1e-4 * t * gain: return t, ll1, n + 1
         t = max(0.1 * t, min(0.5 * t, 0.5 * t * t * gain / (t * gain - (ll1 - ll)))) if ll1 > -np.inf else 0.1 * t
     return 0.0, ll, 25
@@ -332,15 +364,14 @@ CONVERGED, TOO_LONG, STUCK = 0, 1, 2
 TOL = 1e-9       # of log-likelihood that the next step promises
 
 @numba.njit(cache=True, error_model="numpy")
-def maximise(theta, model, student, fixed, r, backcast, max_iter):
-    """Climb from `theta`, in place; `(log-likelihood, status, iterations)`. Returns have unit variance."""
+def climb(theta, model, student, fixed, r, backcast, max_iter, B, expected):
+    """Climb from `theta`, in place; `(log-likelihood, status, iterations)`. `B` and the `expected` information (6, 6) of a top nearby, or zeros; both learn."""
     C, lo, slack = np.zeros((18, 6)), np.zeros(18), np.zeros(18)
-    m = bounds(model, student, C, lo)
-    g, B, d, out = np.zeros(6), np.zeros((6, 6)), np.zeros(6), np.zeros(25)
-    g1, B1, trial = np.zeros(6), np.zeros((6, 6)), np.zeros(6)
-    ll, is_fresh = evaluate(theta, model, student, r, backcast, out, g, B), True
+    m, is_known = bounds(model, student, C, lo), B[0, 0] > 0.0
+    g, g1, d, out, trial, unused = np.zeros(6), np.zeros(6), np.zeros(6), np.zeros(25), np.zeros(6), np.empty((6, 6))
+    ll, is_fresh = evaluate(theta, model, student, r, backcast, out, g, expected, not is_known), not is_known
     if not ll > -np.inf: return -np.inf, STUCK, 0
-    B1[:] = B
+    if is_fresh: B[:] = expected
     for it in range(max_iter):
         for i in range(6): B[i, i] = B[i, i] * (1 + 1e-9) + 1e-12
         for k in range(m):
@@ -350,16 +381,115 @@ def maximise(theta, model, student, fixed, r, backcast, max_iter):
         has_step, gain, t, ll1 = best_step(B, g, C, slack, m, fixed, d), 0.0, 0.0, ll
         for i in range(6): gain += g[i] * d[i]
         if has_step and gain < TOL and is_fresh: return ll, CONVERGED, it
-        if has_step and gain >= TOL: t, ll1, _ = line_search(theta, d, gain, ll, model, student, r, backcast, out, trial, g1, B1)
+        if has_step and gain >= TOL: t, ll1, _ = line_search(theta, d, gain, ll, model, student, r, backcast, out, trial, g1, unused)
         if t == 0.0:
             if is_fresh: return ll, STUCK, it
-            evaluate(theta, model, student, r, backcast, out, g, B)
+            if is_known and has_step and gain < TOL and best_step(expected, g, C, slack, m, fixed, d):
+                promised = 0.0
+                for i in range(6): promised += g[i] * d[i]
+                if promised < 10 * TOL: return ll, CONVERGED, it
+            evaluate(theta, model, student, r, backcast, out, g, expected)
+            B[:] = expected
             is_fresh = True
             continue
         update_matrix(B, d, t, g, g1, fixed)
         is_fresh, ll = False, ll1
         theta[:], g[:] = trial, g1
     return ll, TOO_LONG, max_iter
+
+
+@numba.njit(cache=True, error_model="numpy")
+def maximise(theta, model, student, fixed, r, backcast, max_iter):
+    """Climb from `theta`, in place; `(log-likelihood, status, iterations)`. Returns have unit variance."""
+    return climb(theta, model, student, fixed, r, backcast, max_iter, np.zeros((6, 6)), np.zeros((6, 6)))
+
+# %% ../nbs/02_features/08_garch.ipynb #08-garch-20c
+@numba.njit(cache=True, error_model="numpy")
+def slope_of_mean(theta, mu, model, student, r, backcast, out, g, unused):
+    """Derivative of the log-likelihood by the mean, at `mu`."""
+    keep, theta[0] = theta[0], mu
+    evaluate(theta, model, student, r, backcast, out, g, unused, False)
+    theta[0] = keep
+    return g[0]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def settle_mean(theta, ll, model, student, fixed, r, backcast):
+    """Mean and the other parameters in turn, in place, until neither gains; `(log-likelihood, status)`."""
+    out, g, held, expected = np.zeros(25), np.zeros(6), fixed.copy(), np.zeros((6, 6))
+    held[0] = True
+    for _ in range(8):
+        here = theta.copy()
+        evaluate(here, model, student, r, backcast, out, g, expected)
+        reach = 2 / math.sqrt(expected[0, 0])
+        low, high = here[0] - reach, here[0] + reach
+        if not slope_of_mean(here, low, model, student, r, backcast, out, g, expected) > 0.0: break
+        if not slope_of_mean(here, high, model, student, r, backcast, out, g, expected) < 0.0: break
+        while high - low > 1e-12:
+            mid = 0.5 * (low + high)
+            if slope_of_mean(here, mid, model, student, r, backcast, out, g, expected) > 0.0: low = mid
+            else: high = mid
+        here[0] = 0.5 * (low + high)
+        new, status, _ = maximise(here, model, student, held, r, backcast, 100)
+        if not new > ll - 1e-6: break                 # rough ground: this is not the way
+        has_settled = status == CONVERGED and abs(new - ll) < TOL
+        ll, theta[:] = new, here
+        if has_settled: return ll, CONVERGED
+    return ll, STUCK
+
+# %% ../nbs/02_features/08_garch.ipynb #08-garch-20d
+@numba.njit(cache=True, error_model="numpy")
+def height(theta, model, student, r, backcast, C, lo, m):
+    """Log-likelihood, minus infinity outside the bounds or where it is not defined."""
+    for k in range(m):
+        room = -lo[k]
+        for j in range(6): room += C[k, j] * theta[j]
+        if room < 0.0: return -np.inf
+    ll = log_likelihood(theta, model, student, r, backcast)
+    return ll if ll > -np.inf else -np.inf
+
+
+@numba.njit(cache=True, error_model="numpy")
+def simplex_search(theta, model, student, fixed, r, backcast, size, n_max):
+    """Search from `theta` without a gradient, in place; the log-likelihood. Source: Nelder and Mead (1965)."""
+    C, lo, free, unit = np.zeros((18, 6)), np.zeros(18), np.flatnonzero(~fixed), (0.05, 0.02, 0.05, 0.05, -0.02, 0.02)
+    m, k, n = bounds(model, student, C, lo), len(free), 0
+    x, f = np.zeros((k + 1, 6)), np.empty(k + 1)
+    for i in range(k + 1):
+        x[i] = theta
+        if i: x[i, free[i - 1]] += size * unit[free[i - 1]]
+        f[i] = height(x[i], model, student, r, backcast, C, lo, m)
+    while n < n_max:
+        order, mid = np.argsort(-f), np.zeros(6)
+        x, f = x[order], f[order]
+        if f[0] - f[k] < TOL: break
+        for i in range(k): mid += x[i] / k
+        point, n = mid + (mid - x[k]), n + 2
+        best = height(point, model, student, r, backcast, C, lo, m)
+        if best > f[0] or best <= f[k - 1]:           # go on further, or come back
+            other = mid + (2.0 if best > f[0] else 0.5 if best > f[k] else -0.5) * (mid - x[k])
+            second = height(other, model, student, r, backcast, C, lo, m)
+            if second > best: point, best = other, second
+        if best > f[k]: x[k], f[k] = point, best
+        else:
+            n += k
+            for i in range(1, k + 1):
+                x[i] = 0.5 * (x[0] + x[i])
+                f[i] = height(x[i], model, student, r, backcast, C, lo, m)
+    theta[:] = x[np.argmax(f)]
+    return f.max()
+
+# %% ../nbs/02_features/08_garch.ipynb #08-garch-20e
+@numba.njit(cache=True, error_model="numpy")
+def search_on(theta, ll, model, student, fixed, r, backcast):
+    """From where a climb of EGARCH stopped: settle the mean, else search without a gradient and climb again; `(log-likelihood, status)`."""
+    status = STUCK
+    if not fixed[0]: ll, status = settle_mean(theta, ll, model, student, fixed, r, backcast)
+    if status == CONVERGED: return ll, status
+    for size in (1.0, 1.0, 0.2, 0.05): simplex_search(theta, model, student, fixed, r, backcast, size, 400)
+    ll, status, _ = maximise(theta, model, student, fixed, r, backcast, 60)
+    if status == CONVERGED or fixed[0]: return ll, status
+    return settle_mean(theta, ll, model, student, fixed, r, backcast)
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-22
 @numba.njit(cache=True, error_model="numpy")
@@ -379,26 +509,38 @@ def best_start(model, student, r, mean, backcast, persistence, tail, theta):
                 theta[:] = th
     return best
 
+# %% ../nbs/02_features/08_garch.ipynb #08-garch-22b
+@numba.njit(cache=True, error_model="numpy")
+def plain_start(model, mean, persistence, alpha, tail, theta):
+    """A start without asymmetry into `theta`."""
+    theta[:] = 0.0
+    theta[0], theta[1], theta[2], theta[4], theta[5] = mean, 1 - persistence, alpha, persistence - alpha, tail
+    if model == 2: theta[1], theta[4] = 0.0, persistence
+
 
 @numba.njit(cache=True, error_model="numpy")
 def cold_fit(model, student, fixed, r, mean, backcast, theta):
     """The best top that is reached from several starts, into `theta`; `(log-likelihood, status, iterations)`."""
     best, status, n_iter, here = -np.inf, STUCK, 0, np.zeros(6)
-    for persistence in (0.5, 0.7, 0.9, 0.98):
+    for persistence in (0.5, 0.7, 0.9, 0.98, -0.9, -0.3):              # below zero: not from the grid
         for tail in (0.125, 0.02):
             if tail == 0.02 and not student: continue
-            best_start(model, student, r, mean, backcast, persistence, tail, here)
-            ll, done, its = maximise(here, model, student, fixed, r, backcast, 200)
+            if persistence > 0: best_start(model, student, r, mean, backcast, persistence, tail, here)
+            else: plain_start(model, mean, -persistence, 0.2 if persistence < -0.5 else 0.05, tail, here)
+            ll, done, its = maximise(here, model, student, fixed, r, backcast, 60 if model == 2 else 200)
+            if model == 2 and done != CONVERGED: ll, done = search_on(here, ll, model, student, fixed, r, backcast)
             n_iter += its
             if ll > best: best, status, theta[:] = ll, done, here
-    if model != 2 or fixed[0]: return best, status, n_iter
-    top, unit = theta.copy(), 1 / math.sqrt(len(r))
-    for k in range(-6, 7):                    # kinks of the mean
-        here[:] = top
-        here[0] = top[0] + 0.25 * k * unit
-        ll, done, its = maximise(here, model, student, fixed, r, backcast, 200)
-        n_iter += its
-        if ll > best: best, status, theta[:] = ll, done, here
+    plain_start(model, mean, 0.0, 0.0, theta[5] if student else 0.125, here)
+    if best - log_likelihood(here, model, student, r, backcast) > 10: return best, status, n_iter
+    for persistence in (0.3, 0.5, 0.7, 0.9, 0.98, 0.999): # hardly better than a constant variance: many low hills
+        for alpha in (-0.05, 0.01, 0.05, 0.2):
+            plain_start(model, mean, persistence, alpha if model == 2 else 0.002 if persistence > 0.99 else abs(alpha), 0.05, here)
+            ll, done, its = maximise(here, model, student, fixed, r, backcast, 60)
+            n_iter += its
+            if ll > best + TOL:
+                if model == 2 and done != CONVERGED: ll, done = search_on(here, ll, model, student, fixed, r, backcast)
+                if ll > best: best, status, theta[:] = ll, done, here
     return best, status, n_iter
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-24
@@ -459,7 +601,7 @@ def bounds_met(theta, code, student):
     """Names of the parameters at a limit of `bounds`, and `"persistence"`."""
     C, lo = np.zeros((18, 6)), np.zeros(18)
     met = [k for k in range(bounds(code, student, C, lo)) if C[k] @ theta - lo[k] < (1e-7 if C[k, 1] and code != 2 else 2e-6)]
-    return tuple(dict.fromkeys("persistence" if np.count_nonzero(C[k]) > 1 else NAMES[int(np.flatnonzero(C[k])[0])] for k in met))
+    return tuple(dict.fromkeys("persistence" if C[k, 4] and C[k, 2] else "alpha + gamma" if C[k, 2] and C[k, 3] else NAMES[int(np.flatnonzero(C[k])[0])] for k in met))
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-26
 def _scaled_back(theta, code, scale):

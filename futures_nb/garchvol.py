@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIT_COLUMNS', 'N_DIURNAL', 'N_FIT', 'BAR_SLOTS', 'BUCKETS', 'LEAST_BARS', 'GARCH_FEATURES', 'pull_inside',
-           'count_bounds', 'warm_fit', 'unit_returns', 'rescale', 'walk', 'garch_vol', 'GarchState', 'garch_state',
-           'garch_report', 'diurnal_factor', 'recent_returns', 'fit_session', 'keep_bar', 'next_variance',
-           'six_decimals', 'garch_run']
+           'count_bounds', 'bounds_hit', 'warm_fit', 'unit_returns', 'rescale', 'walk', 'garch_vol', 'GarchState',
+           'garch_state', 'garch_report', 'diurnal_factor', 'recent_returns', 'fit_session', 'keep_bar',
+           'next_variance', 'six_decimals', 'garch_run']
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-02
 import math
@@ -16,8 +16,8 @@ import numba
 import numpy as np
 import pandas as pd
 
-from .garch import (CONVERGED, NAMES, best_start, bounds, check_model, check_returns, cold_fit, fixed_of, garch_filter,
-                              log_likelihood, maximise, usual_backcast)
+from .garch import (CONVERGED, NAMES, best_start, bounds, check_model, check_returns, climb, cold_fit, fixed_of, garch_filter,
+                              log_likelihood, maximise, search_on, usual_backcast)
 from .schema import DataError, contract_runs
 from .windows import FAR, Ring, ring_push, ring_state, ring_sum, soft
 
@@ -45,17 +45,32 @@ def count_bounds(theta, model, student):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def warm_fit(model, student, fixed, r, mean, backcast, theta):
-    """Climb from `theta`, in place; `(log-likelihood, status, iterations, was it made cold too)`."""
+def bounds_hit(theta, model, student):
+    """The bounds that `theta` lies on, a bit for each; those of nu are left out."""
+    C, lo, hit = np.zeros((18, 6)), np.zeros(18), 0
+    for k in range(bounds(model, student, C, lo)):
+        room = -lo[k]
+        for j in range(6): room += C[k, j] * theta[j]
+        if C[k, 5] == 0.0 and room < (1e-7 if C[k, 1] != 0 and model != 2 else 2e-6): hit |= 1 << k
+    return hit
+
+# %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-05b
+@numba.njit(cache=True, error_model="numpy")
+def warm_fit(model, student, fixed, r, mean, backcast, theta, B, expected, before):
+    """Climb from `theta` with its matrices, in place; `(log-likelihood, status, iterations, was it made cold too)`. `before`: `bounds_hit` of the last fit."""
     pull_inside(theta, model, student)
-    ll, status, n_iter = maximise(theta, model, student, fixed, r, backcast, 200)
-    flat = np.zeros(6)
-    flat[0], flat[1], flat[5] = mean, 0.0 if model == 2 else 1.0, theta[5]
-    gain = ll - log_likelihood(flat, model, student, r, backcast)
-    if status == CONVERGED and gain > 10 and count_bounds(theta, model, student) == 0: return ll, status, n_iter, False
+    ll, status, n_iter = climb(theta, model, student, fixed, r, backcast, 60 if model == 2 else 200, B, expected)
+    if model == 2 and status != CONVERGED: ll, status = search_on(theta, ll, model, student, fixed, r, backcast)
+    flat, none = np.zeros(6), -0.5 * len(r) * (math.log(2 * math.pi) + 1)      # log-likelihood of a constant variance, the sample's
+    if student:
+        flat[0], flat[1], flat[5] = mean, 0.0 if model == 2 else 1.0, theta[5]
+        none = log_likelihood(flat, model, student, r, backcast)
+    if status == CONVERGED and ll - none > 10 and bounds_hit(theta, model, student) == before: return ll, status, n_iter, False
     other = np.zeros(6)
     ll_cold, status_cold, n_cold = cold_fit(model, student, fixed, r, mean, backcast, other)
-    if ll_cold > ll: ll, status, theta[:] = ll_cold, status_cold, other
+    if ll_cold > ll:
+        ll, status, theta[:] = ll_cold, status_cold, other
+        B[:] = 0.0                                                             # another top has another matrix
     return ll, status, n_iter + n_cold, True
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-07
@@ -82,11 +97,11 @@ def rescale(theta, model, scale, out):
     out[1] = theta[1] + (1 - theta[4]) * 2 * math.log(scale) if model == 2 else theta[1] * scale * scale
     out[5] = 1 / theta[5] if theta[5] != 0.0 else 0.0
 
-
+# %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-07b
 @numba.njit(cache=True, error_model="numpy")
 def walk(r, model, student, fixed, min_obs, refit, window, sigma, fits):
     """Volatility of each return from those before it, into `sigma`, and a row of `FIT_COLUMNS` per fit; the number of fits. A `window` of 0 expands."""
-    n, k, theta, user = len(r), 0, np.zeros(6), np.zeros(6)
+    n, k, before, theta, user, B, expected = len(r), 0, 0, np.zeros(6), np.zeros(6), np.zeros((6, 6)), np.zeros((6, 6))
     z, var = np.empty(n), np.empty(n)
     sigma[:min_obs] = np.nan
     for p in range(min_obs, n, refit):
@@ -99,7 +114,8 @@ def walk(r, model, student, fixed, min_obs, refit, window, sigma, fits):
             if is_first: ll, status, n_iter = cold_fit(model, student, fixed, z[a:p], mean, backcast, theta)
             else:
                 rescale(user, model, 1 / scale, theta)
-                ll, status, n_iter, is_first = warm_fit(model, student, fixed, z[a:p], mean, backcast, theta)
+                ll, status, n_iter, is_first = warm_fit(model, student, fixed, z[a:p], mean, backcast, theta, B, expected, before)
+            before = bounds_hit(theta, model, student)
             rescale(theta, model, scale, user)
             for i in range(p, stop): z[i] = r[i] / scale
             garch_filter(theta, model, z[a:stop], backcast, var[a:stop])

@@ -22,7 +22,7 @@ from .garchvol import GARCH_FEATURES, garch_report, garch_run, garch_state
 from .health import check_feature
 from .levels import LEVEL_FEATURES, levels_run, levels_state
 from .memory import HURST_FEATURES, hurst_run, hurst_state
-from .plain import (CLOCK_FEATURES, CLOCK_INPUTS, HOUR_FEATURES, HOUR_INPUTS, RETURN_FEATURES, RETURN_INPUTS, SESSION, SHARED, SHARED_INPUTS,
+from .plain import (CLOCK_FEATURES, CLOCK_INPUTS, HOUR_FEATURES, HOUR_INPUTS, RETURN_FEATURES, RETURN_INPUTS, SHARED, SHARED_INPUTS,
                               VIX_FEATURES, VIX_INPUTS, VOLUME_FEATURES, VOLUME_INPUTS, clock_run, hour_run, hour_state, quarters_to_roll, returns_run,
                               returns_state, shared_run, shared_state, vix_columns, vix_run, volume_run, volume_state)
 from .realized import REALIZED_FEATURES, REALIZED_INPUTS, realized_run, realized_state
@@ -32,7 +32,7 @@ from .series import check_mapped
 from .sessions import off_session, to_sessions
 from .synth import synth_bars
 from .wavelet import WAVELET_FEATURES, wavelet_features_run, wavelet_features_state
-from .windows import session_sums_run, session_sums_state
+from .windows import SESSION, session_sums_run, session_sums_state
 
 # %% ../nbs/02_features/17_features.ipynb #16-features-05
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@
 __all__ = ['MAX_LEVELS', 'KEEP', 'SLOT', 'LEVEL_FEATURES', 'bar_levels', 'LevelsState', 'levels_state', 'spread_bar',
            'smooth_bar', 'count_humps', 'add_bar', 'composite_levels', 'put_away', 'begin_session', 'find_untouched',
            'touch_levels', 'is_inside', 'log_width', 'way', 'developing_columns', 'shared_part', 'previous_columns',
-           'composite_columns', 'untouched_columns', 'profile_skew', 'five_decimals', 'shape_columns', 'write_columns',
-           'levels_run']
+           'composite_columns', 'untouched_columns', 'profile_skew', 'shape_columns', 'write_columns', 'levels_run']
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-02
 import math
@@ -20,7 +19,7 @@ from .composite import NO_LEVEL
 from .developing import highest_level, regrow_area, sum_of
 from .vpoc import MAX_BAR, MAX_TICKS, MAX_VOLUME, ONE, grow_area
 from .schema import DataError
-from .windows import FAR, soft
+from .windows import FAR, SESSION, soft, to_decimals
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-05
 @numba.njit(cache=True, error_model="numpy")
@@ -252,8 +251,7 @@ def developing_columns(x, poc, low, high, one_tick, vol, out):
     out[4] = is_inside(x, low, high)
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-22
-_BARS = 1380                                                                     # minutes of a full session
-_VOL = 5 * _BARS + 1                                                             # what the session volatility uses
+_VOL = 5 * SESSION + 1                                                             # what the session volatility uses
 
 def _said(name, formula, lookback, unit="session volatilities", range=(-FAR, FAR), source="Steidlmayer, Hawkins (2003)"):
     return dict(name=name, family="vpoc", formula=formula, lookback=lookback, unit=unit, range=range, source=source)
@@ -265,7 +263,7 @@ LEVEL_FEATURES = [                                                              
     _said("value_area_high_distance", "asinh of (close - developing value area high) / close / session volatility", _VOL),
     _said("value_area_low_distance", "asinh of (close - developing value area low) / close / session volatility", _VOL),
     _said("value_area_width", "log((developing value area high - low, at least a tick) / close / session volatility)", _VOL, **_LOG),
-    _said("inside_developing_area", "1 if the close is inside the developing value area, else 0", _BARS, **_IS),
+    _said("inside_developing_area", "1 if the close is inside the developing value area, else 0", SESSION, **_IS),
 ]
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-24
@@ -297,10 +295,10 @@ LEVEL_FEATURES += [
     _said("previous_high_distance", "asinh of (close - value area high of the session before) / close / session volatility", _VOL),
     _said("previous_low_distance", "asinh of (close - value area low of the session before) / close / session volatility", _VOL),
     _said("previous_width", "log((value area high - low of the session before, at least a tick) / close / session volatility)", _VOL, **_LOG),
-    _said("inside_value_area", "1 if the close is inside the value area of the session before, else 0", 2 * _BARS, **_IS),
+    _said("inside_value_area", "1 if the close is inside the value area of the session before, else 0", 2 * SESSION, **_IS),
     _said("open_distance", "asinh of (session's open - point of control of the session before) / close / session volatility", _VOL, source=_DALTON),
     _said("value_area_overlap", "levels in both the developing value area and that of the session before / levels from the lowest to the highest of both",
-          2 * _BARS, "1", (0, 1), _DALTON),
+          2 * SESSION, "1", (0, 1), _DALTON),
     _said("poc_migration", "asinh of (point of control of the session before - of the one before that) / close / session volatility", _VOL),
     _said("poc_migration_today", "asinh of (developing point of control - that of the session before) / close / session volatility", _VOL),
 ]
@@ -329,7 +327,7 @@ def untouched_columns(x, c, one_tick, vol, out):
     out[2] = c[_LEFT]
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-28
-for _n, _back in ((5, 6 * _BARS), (20, 21 * _BARS)):
+for _n, _back in ((5, 6 * SESSION), (20, 21 * SESSION)):
     LEVEL_FEATURES += [
         *[_said(f"composite_{_n}_{_short}_distance", f"asinh of (close - {_long} of the last {_n} sessions together) / close / session volatility", _back)
           for _short, _long in (("poc", "point of control"), ("high", "value area high"), ("low", "value area low"))],
@@ -337,10 +335,10 @@ for _n, _back in ((5, 6 * _BARS), (20, 21 * _BARS)):
         _said(f"inside_composite_{_n}", f"1 if the close is inside the value area of the last {_n} sessions together, else 0", _back, **_IS),
     ]
 LEVEL_FEATURES += [
-    _said("untouched_nearest", "asinh of (nearest untouched point of control of the last 20 sessions - close) / close / session volatility, 0 if there is none", 21 * _BARS, source="ours"),
+    _said("untouched_nearest", "asinh of (nearest untouched point of control of the last 20 sessions - close) / close / session volatility, 0 if there is none", 21 * SESSION, source="ours"),
     _said("untouched_pull", "1 / (1 + distance up to the nearest untouched point of control) - 1 / (1 + distance down to one), in session volatilities; 0 for a side without one",
-          21 * _BARS, "1", (-1, 1), "ours"),
-    _said("n_untouched", "points of control of the last 20 sessions at which no bar has traded since", 21 * _BARS, "count", (0, 20), "ours"),
+          21 * SESSION, "1", (-1, 1), "ours"),
+    _said("n_untouched", "points of control of the last 20 sessions at which no bar has traded since", 21 * SESSION, "count", (0, 20), "ours"),
 ]
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-30
@@ -353,12 +351,6 @@ def profile_skew(numbers, total):
     return (cube - 3.0 * mean * square + 2.0 * mean * mean * mean) / (spread * math.sqrt(spread))
 
 
-@numba.njit(cache=True)
-def five_decimals(x):
-    """`x` to five decimals: the volume of one bar is spread evenly but for a millionth of a contract, and that is no shape."""
-    return np.rint(x * 1e5) / 1e5
-
-
 @numba.njit(cache=True, error_model="numpy")
 def shape_columns(x, state, out):
     """Columns of the shape of the session so far, of which there is one."""
@@ -366,28 +358,28 @@ def shape_columns(x, state, out):
     total, most = float(c[_TOTAL]), float(profile[peak])
     skew, n_humps, bits = profile_skew(state.numbers, total), count_humps(state.profile[1, first:last + 1], (c[_TOP] + 3) // 4), 0.0
     if last > first: bits = (math.log(total) - state.numbers[_SUM_LOG] / total) / math.log(last - first + 1.0)
-    out[0] = five_decimals(math.copysign(math.log1p(abs(skew)), skew))
-    out[1] = five_decimals(min(max(bits, 0.0), 1.0)) # a rounding error may be outside
+    out[0] = to_decimals(math.copysign(math.log1p(abs(skew)), skew), 5)
+    out[1] = to_decimals(min(max(bits, 0.0), 1.0), 5) # a rounding error may be outside
     out[2] = n_humps
-    out[3] = five_decimals(math.log(most * (last - first + 1.0) / total))
-    out[4] = five_decimals((total - most - 2.0 * sum_of(profile[first:peak])) / total)
+    out[3] = to_decimals(math.log(most * (last - first + 1.0) / total), 5)
+    out[4] = to_decimals((total - most - 2.0 * sum_of(profile[first:peak])) / total, 5)
     out[5] = out[6] = np.nan
     if np.isnan(x): return
     at = x - c[_BASE]
     t = np.int64(min(max(at, first), last))
     here = float(profile[t]) if at == t else 0.0
     out[5] = (sum_of(profile[first:t]) + (0.5 * here if at == t else 0.0 if at < t else float(profile[t]))) / total
-    out[6] = five_decimals(here / most)
+    out[6] = to_decimals(here / most, 5)
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-31
 LEVEL_FEATURES += [
-    _said("profile_skew", "sign * log(1 + size) of the skew of volume by price, session so far, to five decimals", _BARS, "log", (-FAR, FAR), "ours"),
-    _said("profile_entropy", "entropy of volume by price / log of the number of levels, session so far, to five decimals", _BARS, "1", (0, 1), "Shannon (1948)"),
-    _said("profile_modes", "humps of the profile, smoothed by a tenth of its width, session so far", _BARS, "count", (1, 44), "Helman (2005)"),
-    _said("poc_share", "log of (volume at the point of control / mean volume of a level), session so far, to five decimals", _BARS, "log", (0, FAR), "ours"),
-    _said("profile_balance", "share of volume above the point of control - share below, session so far, to five decimals", _BARS, "1", (-1, 1), "ours"),
-    _said("volume_below_close", "share of the session's volume below the close, half of that at its level included", _BARS, "1", (0, 1), "ours"),
-    _said("volume_at_close", "volume at the close's level / volume at the point of control, session so far, to five decimals", _BARS, "1", (0, 1), "ours"),
+    _said("profile_skew", "sign * log(1 + size) of the skew of volume by price, session so far, to five decimals", SESSION, "log", (-FAR, FAR), "ours"),
+    _said("profile_entropy", "entropy of volume by price / log of the number of levels, session so far, to five decimals", SESSION, "1", (0, 1), "Shannon (1948)"),
+    _said("profile_modes", "humps of the profile, smoothed by a tenth of its width, session so far", SESSION, "count", (1, 44), "Helman (2005)"),
+    _said("poc_share", "log of (volume at the point of control / mean volume of a level), session so far, to five decimals", SESSION, "log", (0, FAR), "ours"),
+    _said("profile_balance", "share of volume above the point of control - share below, session so far, to five decimals", SESSION, "1", (-1, 1), "ours"),
+    _said("volume_below_close", "share of the session's volume below the close, half of that at its level included", SESSION, "1", (0, 1), "ours"),
+    _said("volume_at_close", "volume at the close's level / volume at the point of control, session so far, to five decimals", SESSION, "1", (0, 1), "ours"),
 ]
 
 # %% ../nbs/02_features/16_levels.ipynb #15-levels-33

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .hurst import (CHUNK, DFA, FLAT, GHE, HIGHEST, LOWEST, METHODS, NULLS, RS, WINDOW, add_boxes, add_chunks, check_power, choose_scales,
                               count_moving, detrended_boxes, hurst_null, line_weights, mean_of_window, powers_of_moves, range_about, range_boxes, slope_of)
-from .schema import DataError, contract_runs
+from .schema import DataError, series_runs
 
 # %% ../nbs/02_features/12_memory.ipynb #11-memory-05
 SUM, MEAN, SLOPE, LEFT = 0, 1, 2, 3
@@ -196,9 +196,8 @@ def rolling_hurst(
     values = np.array(x, dtype=np.float64)
     if values.ndim != 1: raise DataError(f"rolling_hurst: x has {values.ndim} dimensions; pass one series of returns")
     index = x.index if isinstance(x, pd.Series) else pd.RangeIndex(len(values))
-    runs = contract_runs(index) if "contract" in index.names[:1] and index.nlevels == 2 else [("", 0, len(values))]
     out = np.empty((len(values), 1))
-    for _, a, b in runs:
+    for a, b in series_runs(index):
         state = hurst_state(window, methods=(method,), scales=scales, q=q, corrected=corrected, unbiased=unbiased, null=False)
         hurst_run(state, values[a:b], out[a:b])
     return pd.Series(out[:, 0], index, name=f"hurst_{method}")

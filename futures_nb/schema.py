@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MONTH_CODES', 'INSTRUMENTS', 'INDEX', 'BAR_COLUMNS', 'TS_DTYPE', 'DataError', 'nearest_name', 'Instrument',
            'add_instrument', 'parse_contract', 'contract_month', 'instrument', 'make_index', 'contract_runs',
-           'sort_by_expiry', 'index_of_runs', 'check_schema']
+           'series_runs', 'sort_by_expiry', 'index_of_runs', 'check_schema']
 
 # %% ../nbs/00_foundations/01_schema.ipynb #01-schema-02
 import difflib
@@ -170,6 +170,12 @@ def contract_runs(index: pd.MultiIndex) -> list[tuple[str, int, int]]:
     starts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1])
     stops = np.concatenate([starts[1:], [len(codes)]])
     return [(str(index.levels[0][codes[a]]), int(a), int(b)) for a, b in zip(starts, stops)]
+
+
+def series_runs(index) -> list[tuple[int, int]]:
+    """First and stop row of each contract; of the whole, where the index is none of contracts."""
+    if list(index.names) == INDEX: return [(a, b) for _, a, b in contract_runs(index)]
+    return [(0, len(index))] if len(index) else []
 
 
 def sort_by_expiry(frame):

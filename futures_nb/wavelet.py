@@ -14,8 +14,8 @@ import numba
 import numpy as np
 import pandas as pd
 
-from .schema import INDEX, DataError, check_schema, contract_runs, nearest_name
-from .windows import FAR, SessionSums, session_sum_step, session_sums_state, soft
+from .schema import INDEX, DataError, check_schema, nearest_name, series_runs
+from .windows import FAR, SESSION, SessionSums, session_sum_step, session_sums_state, soft
 
 # %% ../nbs/02_features/13_wavelet.ipynb #12-wavelet-05
 def wavelet_filters(
@@ -96,7 +96,7 @@ def _runs(x, where):
     values = np.array(x, dtype=np.float64)
     if values.ndim != 1: raise DataError(f"{where}: x has shape {values.shape}; pass one column")
     index = x.index if isinstance(x, pd.Series) else pd.RangeIndex(len(values))
-    runs, known = [(a, b) for _, a, b in contract_runs(index)] if by_contract else [(0, len(values))], 0
+    runs, known = series_runs(index), 0
     for a, b in runs:
         begin = a + int(np.argmin(np.append(np.isnan(values[a:b]), False)))
         bad, known = begin + np.flatnonzero(~np.isfinite(values[begin:b])), b - begin
@@ -279,7 +279,7 @@ def wavelet_features_run(
     for i in range(len(returns)): wavelet_features_step(s, returns[i], log_close[i], session_vol[i], one_tick[i], minute[i], new[i], row, out[i])
 
 # %% ../nbs/02_features/13_wavelet.ipynb #12-wavelet-49
-_WEEK = 5 * 1380 + 1   # the volatility that is the unit looks back over five sessions
+_WEEK = 5 * SESSION + 1   # the volatility that is the unit looks back over five sessions
 _FAR = dict(family="scales", lookback=_WEEK, unit="session volatilities", range=(-FAR, FAR), source="Percival and Walden (2000)")
 
 WAVELET_FEATURES = [

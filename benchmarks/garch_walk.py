@@ -8,7 +8,6 @@ the sample are compared: ours must not be lower by more than 1e-6. Real returns 
 """
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +26,10 @@ def arch_loop(x, window, positions):
     """Log-likelihoods of the windows before `positions`, each fit started where the last one ended."""
     from arch import arch_model
     start, out = None, []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for p in positions:
-            fit = arch_model(x[p - window:p], rescale=False).fit(disp="off", show_warning=False, starting_values=start)
-            start = fit.params.to_numpy()
-            out.append(fit.loglikelihood)
+    for p in positions:
+        fit = arch_model(x[p - window:p], rescale=False).fit(disp="off", show_warning=False, starting_values=start)
+        start = fit.params.to_numpy()
+        out.append(fit.loglikelihood)
     return np.array(out)
 
 

@@ -7,7 +7,7 @@ __all__ = ['MODELS', 'NAMES', 'ABS_NORMAL', 'CONVERGED', 'TOO_LONG', 'STUCK', 'T
            'trigamma', 't_constant', 'log_likelihood', 'pass_var', 'pass_log', 'evaluate', 'solve', 'bounds',
            'newton_system', 'best_step', 'update_matrix', 'line_search', 'climb', 'maximise', 'slope_of_mean',
            'settle_mean', 'height', 'simplex_search', 'search_on', 'best_start', 'plain_start', 'cold_fit', 'GarchFit',
-           'check_returns', 'check_model', 'fixed_of', 'bounds_met', 'fit_garch']
+           'check_returns', 'check_model', 'fixed_of', 'bounds_hit', 'bounds_met', 'fit_garch']
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-02
 import math
@@ -597,10 +597,21 @@ def fixed_of(code, student, zero_mean=False):
     return np.array([zero_mean, False, False, code == 0, False, not student])
 
 
+@numba.njit(cache=True, error_model="numpy")
+def bounds_hit(theta, model, student, with_tail):
+    """The bounds that `theta` lies on, a bit for each; those of nu only `with_tail`."""
+    C, lo, hit = np.zeros((18, 6)), np.zeros(18), 0
+    for k in range(bounds(model, student, C, lo)):
+        room = -lo[k]
+        for j in range(6): room += C[k, j] * theta[j]
+        if (with_tail or C[k, 5] == 0.0) and room < (1e-7 if C[k, 1] != 0 and model != 2 else 2e-6): hit |= 1 << k
+    return hit
+
+
 def bounds_met(theta, code, student):
     """Names of the parameters at a limit of `bounds`, and `"persistence"`."""
-    C, lo = np.zeros((18, 6)), np.zeros(18)
-    met = [k for k in range(bounds(code, student, C, lo)) if C[k] @ theta - lo[k] < (1e-7 if C[k, 1] and code != 2 else 2e-6)]
+    C, hit = np.zeros((18, 6)), bounds_hit(theta, code, student, True)
+    met = [k for k in range(bounds(code, student, C, np.zeros(18))) if hit >> k & 1]
     return tuple(dict.fromkeys("persistence" if C[k, 4] and C[k, 2] else "alpha + gamma" if C[k, 2] and C[k, 3] else NAMES[int(np.flatnonzero(C[k])[0])] for k in met))
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-26

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIT_COLUMNS', 'N_DIURNAL', 'N_FIT', 'BAR_SLOTS', 'BUCKETS', 'LEAST_BARS', 'GARCH_FEATURES', 'pull_inside',
-           'count_bounds', 'bounds_hit', 'warm_fit', 'unit_returns', 'rescale', 'walk', 'garch_vol', 'GarchState',
-           'garch_state', 'garch_report', 'diurnal_factor', 'recent_returns', 'fit_session', 'keep_bar',
-           'next_variance', 'six_decimals', 'garch_run']
+           'count_bounds', 'warm_fit', 'unit_returns', 'rescale', 'walk', 'garch_vol', 'GarchState', 'garch_state',
+           'garch_report', 'diurnal_factor', 'recent_returns', 'fit_session', 'keep_bar', 'next_bucket', 'take_return',
+           'garch_run']
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-02
 import math
@@ -16,10 +16,10 @@ import numba
 import numpy as np
 import pandas as pd
 
-from .garch import (CONVERGED, NAMES, best_start, bounds, check_model, check_returns, climb, cold_fit, fixed_of, garch_filter,
+from .garch import (CONVERGED, NAMES, best_start, bounds_hit, check_model, check_returns, climb, cold_fit, fixed_of, garch_filter,
                               log_likelihood, maximise, search_on, usual_backcast)
-from .schema import DataError, contract_runs
-from .windows import FAR, Ring, ring_push, ring_state, ring_sum, soft
+from .schema import DataError, series_runs
+from .windows import FAR, SESSION, Ring, ring_push, ring_state, ring_sum, soft, to_decimals
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-05
 @numba.njit(cache=True, error_model="numpy")
@@ -36,23 +36,9 @@ def pull_inside(theta, model, student):
 @numba.njit(cache=True, error_model="numpy")
 def count_bounds(theta, model, student):
     """How many bounds `theta` lies on."""
-    C, lo, n = np.zeros((18, 6)), np.zeros(18), 0
-    for k in range(bounds(model, student, C, lo)):
-        room = -lo[k]
-        for j in range(6): room += C[k, j] * theta[j]
-        n += room < (1e-7 if C[k, 1] != 0 and model != 2 else 2e-6)
+    hit, n = bounds_hit(theta, model, student, True), 0
+    while hit: hit, n = hit & (hit - 1), n + 1
     return n
-
-
-@numba.njit(cache=True, error_model="numpy")
-def bounds_hit(theta, model, student):
-    """The bounds that `theta` lies on, a bit for each; those of nu are left out."""
-    C, lo, hit = np.zeros((18, 6)), np.zeros(18), 0
-    for k in range(bounds(model, student, C, lo)):
-        room = -lo[k]
-        for j in range(6): room += C[k, j] * theta[j]
-        if C[k, 5] == 0.0 and room < (1e-7 if C[k, 1] != 0 and model != 2 else 2e-6): hit |= 1 << k
-    return hit
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-05b
 @numba.njit(cache=True, error_model="numpy")
@@ -65,7 +51,7 @@ def warm_fit(model, student, fixed, r, mean, backcast, theta, B, expected, befor
     if student:
         flat[0], flat[1], flat[5] = mean, 0.0 if model == 2 else 1.0, theta[5]
         none = log_likelihood(flat, model, student, r, backcast)
-    if status == CONVERGED and ll - none > 10 and bounds_hit(theta, model, student) == before: return ll, status, n_iter, False
+    if status == CONVERGED and ll - none > 10 and bounds_hit(theta, model, student, False) == before: return ll, status, n_iter, False
     other = np.zeros(6)
     ll_cold, status_cold, n_cold = cold_fit(model, student, fixed, r, mean, backcast, other)
     if ll_cold > ll:
@@ -115,7 +101,7 @@ def walk(r, model, student, fixed, min_obs, refit, window, sigma, fits):
             else:
                 rescale(user, model, 1 / scale, theta)
                 ll, status, n_iter, is_first = warm_fit(model, student, fixed, z[a:p], mean, backcast, theta, B, expected, before)
-            before = bounds_hit(theta, model, student)
+            before = bounds_hit(theta, model, student, False)
             rescale(theta, model, scale, user)
             for i in range(p, stop): z[i] = r[i] / scale
             garch_filter(theta, model, z[a:stop], backcast, var[a:stop])
@@ -156,9 +142,8 @@ def garch_vol(
     if refit < 1 or min_obs < 50: raise DataError(f"garch_vol: refit is {refit}, min_obs {min_obs}; pass 1 or more, and 50 or more")
     if window is not None and window < min_obs: raise DataError(f"garch_vol: window is {window}, below min_obs {min_obs}")
     returns = returns if isinstance(returns, pd.Series) else pd.Series(np.asarray(returns, dtype=np.float64))
-    runs = contract_runs(returns.index) if "contract" in returns.index.names else [("", 0, len(returns))]
     out, tables = np.full(len(returns), np.nan), []
-    for name, a, b in runs:
+    for a, b in series_runs(returns.index):
         x, index, skip = check_returns(returns.iloc[a:b], "garch_vol", 0)
         out[a + skip:b], fits = _one_walk(x, code, student, refit, min_obs, window)
         tables.append(_fit_table(fits, index).assign(position=lambda t, first=a + skip: t["position"] + first))
@@ -176,22 +161,23 @@ class GarchState(NamedTuple):
     size: np.ndarray     # (N_DIURNAL + 1,) int64: bars kept of each
     factor: np.ndarray   # (BUCKETS,): of the variance
     theta: np.ndarray    # (2, 6): of GARCH and GJR, of unit returns
-    now: np.ndarray      # (4,): scale, variance of the next unit return by GARCH and by GJR, bars of a session
+    span: np.ndarray     # (N_DIURNAL + 1, 2) int64: shortest step from bar to bar, and last minute, of each
+    now: np.ndarray      # (6,): scale, variance of the next unit return by GARCH and by GJR, bars of a session; step and last minute of the sessions fitted on
     forecast: Ring       # one-bar forecasts of variance of the last 60 bars
     squares: Ring        # squared returns of the same
-    count: np.ndarray    # (5,) int64: sessions that are over (-1 before the first bar), fits, not converged, on a bound, sessions without a fit
+    count: np.ndarray    # (6,) int64: sessions that are over (-1 before the first bar), fits, not converged, on a bound, sessions without a fit, bars beyond BAR_SLOTS
 
 
 def garch_state(inst=None):
     """A memory without bars; `inst` is not needed."""
     rows = (N_DIURNAL + 1, BAR_SLOTS)
-    return GarchState(np.full(rows, np.nan), np.zeros(rows, np.int64), np.zeros(N_DIURNAL + 1, np.int64), np.ones(BUCKETS), np.zeros((2, 6)), np.full(4, np.nan),
-                      ring_state(60), ring_state(60), np.array([-1, 0, 0, 0, 0]))
+    return GarchState(np.full(rows, np.nan), np.zeros(rows, np.int64), np.zeros(N_DIURNAL + 1, np.int64), np.ones(BUCKETS), np.zeros((2, 6)),
+                      np.zeros((N_DIURNAL + 1, 2), np.int64), np.full(6, np.nan), ring_state(60), ring_state(60), np.array([-1, 0, 0, 0, 0, 0]))
 
 
 def garch_report(state):
     """What the fits of a contract came to."""
-    return dict(zip(("n_fits", "n_not_converged", "n_on_bound", "n_sessions_without_fit"), state.count[1:].tolist()))
+    return dict(zip(("n_fits", "n_not_converged", "n_on_bound", "n_sessions_without_fit", "n_bars_left_out"), state.count[1:].tolist()))
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-18
 @numba.njit(cache=True, error_model="numpy")
@@ -249,7 +235,10 @@ def fit_session(s):
     s.count[1] += 2
     s.count[2] += (status != CONVERGED) + (status_gjr != CONVERGED)
     s.count[3] += (count_bounds(s.theta[0], 0, False) > 0) + (count_bounds(s.theta[1], 1, False) > 0)
-    s.now[0], s.now[3] = scale, n / N_FIT
+    s.now[0], s.now[3], s.now[4], s.now[5] = scale, n / N_FIT, BAR_SLOTS, 0
+    for back in range(1, N_FIT + 1):
+        q = (s.count[0] - back) % (N_DIURNAL + 1)
+        s.now[4], s.now[5] = min(s.now[4], s.span[q, 0]), max(s.now[5], s.span[q, 1])
     for m in range(2): s.now[1 + m] = garch_filter(s.theta[m], m, r, backcast, var)
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-20
@@ -258,28 +247,32 @@ def keep_bar(s, x, minute, is_new):
     """Put a bar's return into the memory, and fit where a session begins; the factor's bucket."""
     if is_new:
         s.count[0] += 1
-        s.size[s.count[0] % (N_DIURNAL + 1)] = 0
+        q = s.count[0] % (N_DIURNAL + 1)
+        s.size[q], s.span[q, 0], s.span[q, 1] = 0, BAR_SLOTS, minute
         fit_session(s)
     q, bucket = max(s.count[0], 0) % (N_DIURNAL + 1), BUCKETS - 1 if is_new else (minute - 1) // 30
     i = s.size[q]
+    if minute > s.span[q, 1]: s.span[q, 0], s.span[q, 1] = min(s.span[q, 0], minute - s.span[q, 1]), minute
     if i < BAR_SLOTS: s.returns[q, i], s.bucket[q, i], s.size[q] = x, bucket, i + 1
+    else: s.count[5] += 1
     return bucket
 
 
 @numba.njit(cache=True, error_model="numpy")
-def next_variance(s, m, x):
+def next_bucket(s, minute):
+    """Where the next bar will lie if it comes one step on; where no session of the fit had a bar any more, that is the first bar of the next session."""
+    ahead = minute + s.now[4]
+    return np.int64(ahead - 1) // 30 if ahead <= s.now[5] else BUCKETS - 1
+
+
+@numba.njit(cache=True, error_model="numpy")
+def take_return(s, m, x):
     """Let model `m` take in the unit return `x`; one that is missing counts as one of the size expected."""
     theta, var = s.theta[m], s.now[1 + m]
     square, down = (x * x, 1.0 if x < 0 else 0.0) if np.isfinite(x) else (var, 0.5)
     s.now[1 + m] = theta[1] + (theta[2] + (theta[3] * down if m == 1 else 0.0)) * square + theta[4] * var
 
-
-@numba.njit(cache=True, error_model="numpy")
-def six_decimals(x):
-    """`x` to six decimals: a parameter on its bound of zero is zero and not 1e-17."""
-    return np.rint(x * 1e6) / 1e6
-
-
+# %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-20b
 @numba.njit(cache=True, error_model="numpy")
 def garch_run(s, returns, minute, new, one_tick, session_vol, out):
     """The columns of `GARCH_FEATURES` of the next rows of a contract, into `out` (n, 6)."""
@@ -290,20 +283,19 @@ def garch_run(s, returns, minute, new, one_tick, session_vol, out):
         ring_push(s.forecast, known * known)
         ring_push(s.squares, x * x)
         unit = x / (s.now[0] * math.sqrt(factor))
-        for m in range(2): next_variance(s, m, unit)
-        ahead = s.factor[min(minute[i], BAR_SLOTS - 1) // 30]
-        sigma = max(s.now[0] * math.sqrt(s.now[1] * ahead), 1e-3 * tick) if s.now[0] > 0 else np.nan
+        for m in range(2): take_return(s, m, unit)
+        sigma = max(s.now[0] * math.sqrt(s.now[1] * s.factor[next_bucket(s, minute[i])]), 1e-3 * tick) if s.now[0] > 0 else np.nan
         out[i, 0] = math.log(sigma * math.sqrt(s.now[3]) / session_vol[i])
         out[i, 1] = 0.5 * math.log(s.now[2] / s.now[1])
         out[i, 2] = soft(x / max(known, tick)) if s.now[0] > 0 else np.nan
         alpha, gamma = s.theta[1, 2], s.theta[1, 3]
-        out[i, 3], out[i, 4] = six_decimals(s.theta[0, 2] + s.theta[0, 4]), six_decimals(gamma / (2 * alpha + gamma + 0.01))
+        out[i, 3], out[i, 4] = to_decimals(s.theta[0, 2] + s.theta[0, 4], 6), to_decimals(gamma / (2 * alpha + gamma + 0.01), 6)
         if not s.now[0] > 0: out[i, 3] = out[i, 4] = np.nan
         ahead_60, behind_60 = ring_sum(s.forecast), ring_sum(s.squares)
         out[i, 5] = 0.5 * math.log(max(ahead_60, tick * tick) / max(behind_60, tick * tick)) if ahead_60 > 0 and behind_60 >= 0 else np.nan
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-21
-_DAYS, _LOG = 11 * 1380, dict(family="garch", unit="log", range=(-FAR, FAR))
+_DAYS, _LOG = 11 * SESSION, dict(family="garch", unit="log", range=(-FAR, FAR))
 _FIT = "GARCH(1,1) fitted at the session's open on the de-seasonalised returns of the last 5 sessions"
 GARCH_FEATURES = [
     dict(name="garch_vol", formula=f"log(conditional volatility of the next bar, diurnal factor put back, * root of the bars of a session / session volatility): {_FIT}", lookback=_DAYS,
@@ -314,6 +306,6 @@ GARCH_FEATURES = [
     dict(name="garch_persistence", formula=f"alpha + beta of the {_FIT}", lookback=_DAYS, family="garch", unit="1", range=(0, 1.00001), source="Bollerslev (1986)"),
     dict(name="gjr_leverage", formula="gamma / (2 alpha + gamma + 0.01) of GJR: 1 if only falls raise variance, -1 if only rises", lookback=_DAYS, family="garch", unit="1", range=(-1, 1),
          source="Glosten, Jagannathan, Runkle (1993)"),
-    dict(name="garch_forecast_realised", formula="log(root of the sum of the last 60 one-bar variance forecasts / root of the sum of their squared returns), each at least a tick", lookback=12 * 1380,
+    dict(name="garch_forecast_realised", formula="log(root of the sum of the last 60 one-bar variance forecasts / root of the sum of their squared returns), each at least a tick", lookback=12 * SESSION,
          source="Andersen, Bollerslev (1998)", **_LOG),
 ]

@@ -1,6 +1,4 @@
 """GARCH against arch: filter, likelihood, and tops on random and real windows; the published benchmark; walking forward."""
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,10 +13,10 @@ from futures_nb.testing import same_bits
 KINDS = [(model, dist) for model in MODELS for dist in ("normal", "t")]
 
 
-def arch_fit(x, model, dist, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")       # of arch, when it does not converge: the test looks at what it found
-        return arch_model(x, vol="EGARCH" if model == "egarch" else "GARCH", o=int(model != "garch"), dist=dist, rescale=False).fit(disp="off", show_warning=False, **options)
+def arch_fit(x, model, dist):
+    """arch's model and its fit; a fit that did not converge is one that is looked at, not one that is warned about."""
+    problem = arch_model(x, vol="EGARCH" if model == "egarch" else "GARCH", o=int(model != "garch"), dist=dist, rescale=False)
+    return problem, problem.fit(disp="off", show_warning=False)
 
 
 def as_theta(params, model):
@@ -55,13 +53,14 @@ def windows(n, seed, data_dir=None):
 
 
 def behind(x, model, dist):
-    """By how much our top is above arch's; NaN where arch's point is not allowed."""
-    theirs = arch_fit(x, model, dist)
+    """By how much our top is above arch's; NaN where arch's point is none: not finite, outside the bounds, or with a variance that arch cut off at its limits."""
+    problem, theirs = arch_fit(x, model, dist)
     theta = as_theta(theirs.params, model)
     var, back, ll = np.empty(len(x)), usual_backcast(x, x.mean()), theirs.loglikelihood
     if not np.isfinite(ll): return np.nan
     garch_filter(theta, MODELS[model], x, back, var)
-    if not np.isfinite(var).all(): return np.nan          # EGARCH that explodes: arch clips it, and calls that a fit
+    limits = problem.volatility.variance_bounds(x - theta[0])
+    if not ((var > limits[:, 0]) & (var < limits[:, 1])).all(): return np.nan
     np.testing.assert_allclose(np.sqrt(var), theirs.conditional_volatility, rtol=1e-10)
     np.testing.assert_allclose(log_likelihood(theta, MODELS[model], dist == "t", x, back), ll, rtol=1e-10)
     return fnb.fit_garch(x, model=model, dist=dist).loglik - ll if is_allowed(theta, model) else np.nan
@@ -150,3 +149,15 @@ def test_both_laws_on_the_real_contract(es):
         for k, f in enumerate(GARCH_FEATURES): assert same_bits(changed[9_000 + f["lookback"]:, k], whole[9_000 + f["lookback"]:, k]).all(), f["name"]
     z = np.sinh(whole[13 * 1380:, 2])
     assert 0.8 < np.nanstd(z) < 1.3
+
+
+def test_a_market_that_falls_still_loses_its_model():
+    """What the last fit left behind is no model of sessions in which nothing moved; when it moves again the values are those of a stream that saw no earlier market."""
+    rng, minute = np.random.default_rng(2), np.tile(np.arange(1, 93) * 15, 40)
+    day = np.repeat(np.arange(40), 92)
+    x = np.where((day >= 13) & (day < 26), 0.0, 1e-3 * rng.standard_normal(len(day)))
+    inputs = [x, minute, np.append(True, day[1:] != day[:-1]), np.full(len(x), 1e-5), np.full(len(x), 0.01)]
+    out = fed(inputs)
+    assert np.isfinite(out[(day >= 11) & (day < 13)]).all() and np.isnan(out[(day >= 23) & (day < 27)]).all() and np.isfinite(out[day >= 38]).all()
+    again = fed([v[day >= 13] for v in inputs])
+    assert same_bits(again[-92:], out[-92:]).all()

@@ -29,7 +29,7 @@ _CHAPTERS = {
     "realized": "bipower_variation garman_klass_variance jump_share parkinson_variance realized_measures realized_semivariances realized_variance rogers_satchell_variance",
     "garch": "GarchFit fit_garch",
     "garchvol": "garch_vol",
-    "har": "combine_forecasts diebold_mariano har_forecast model_confidence_set qlike",
+    "har": "combine_forecasts diebold_mariano forecast_losses garch_forecasts har_forecast model_confidence_set naive_forecasts qlike",
     "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst",
     "memory": "rolling_hurst",
     "wavelet": "modwt wavelet_energy wavelet_trend wavelet_variance",

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['VIX_DAYS', 'LOSSES', 'trailing_mean', 'next_variance', 'har_regressors', 'least_squares', 'walk_forward',
            'har_forecast', 'qlike', 'squared_error', 'forecast_losses', 'exponential_mean', 'naive_forecasts', 'weigh',
-           'combine_forecasts', 'DieboldMariano', 'diebold_mariano', 'loss_block', 'model_confidence_set']
+           'combine_forecasts', 'DieboldMariano', 'diebold_mariano', 'loss_block', 'model_confidence_set',
+           'garch_forecasts']
 
 # %% ../nbs/02_features/10_har.ipynb #10-har-02
 import math
@@ -15,6 +16,7 @@ import numba
 import numpy as np
 import pandas as pd
 
+from .garchvol import garch_vol
 from .schema import DataError, nearest_name
 
 # %% ../nbs/02_features/10_har.ipynb #10-har-05
@@ -341,3 +343,22 @@ def model_confidence_set(
     out = pd.DataFrame(dict(mean_loss=losses.mean(), p_value=p.reindex(losses.columns), is_in_set=[c in set(mcs.included) for c in losses.columns]))
     out.attrs["mcs"] = dict(size=size, block=block, n_days=len(losses), method=method, reps=reps)
     return out.sort_values("mean_loss")
+
+# %% ../nbs/02_features/10_har.ipynb #10-har-36a
+def garch_forecasts(
+    returns:pd.Series, # Daily returns by the day they are known
+    rv:pd.Series,      # Daily variance on the same index, the measure that is forecast
+    *,
+    models=("garch", "gjr"), # As in `garch_vol`
+    refit:int=125,     # Days from fit to fit
+    min_obs:int=500,   # Days of the first fit
+) -> pd.DataFrame:     # One column of variances per model, on that index
+    """Variance of the next day by models of returns alone, walking forward, each times the mean of `rv` so far over that of the squared returns so far.
+
+    Raises `DataError` if the two are on different days.
+    """
+    if not returns.index.equals(rv.index): raise DataError("garch_forecasts: returns and rv are on different days; reindex one of them")
+    ahead = pd.Series(np.append(returns.to_numpy(dtype=np.float64), 0.0))     # its last return is not looked at: a place for the forecast made on the last day
+    scale = (rv.expanding().mean() / (returns**2).expanding().mean()).to_numpy()
+    vols = {model: garch_vol(ahead, model=model, refit=refit, min_obs=min_obs + 1) for model in models}
+    return pd.DataFrame({model: scale * vol.to_numpy()[1:] ** 2 for model, vol in vols.items()}, returns.index)

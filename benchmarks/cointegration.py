@@ -53,7 +53,7 @@ def one_size(n, sample, rounds):
     """Times and equality of answers at `n` rows, for both methods."""
     y, x = two_series(n)
     rows = np.linspace(WINDOW, n - 1, sample).astype(int)
-    told = {"rows": n, "window": WINDOW, "lags": LAGS, "sample": sample, "step": round((n - WINDOW) / sample)}
+    told = []
     for method, peers in (("engle-granger", {"statsmodels coint": with_statsmodels, "arch engle_granger": with_arch}),
                           ("johansen", {"statsmodels coint_johansen": with_statsmodels_johansen})):
         ours = partial(fnb.cointegration, y, x, WINDOW, method=method, lags=LAGS)
@@ -61,9 +61,10 @@ def one_size(n, sample, rounds):
         worst = {name: float(np.max(np.abs(call() / mine - 1))) for name, call in calls.items()}
         assert max(worst.values()) < 1e-8, worst
         times, more = peers_in_turn({"ours": ours} | calls, rounds), (n - WINDOW) / sample
-        told[method] = {"largest_relative_difference": worst, "ours_s": times["median_s"]["ours"],
-                        "peers_s_extrapolated": {name: round(times["median_s"][name] * more, 1) for name in calls},
-                        "ratio_to_ours": {name: round(ratio * more, 1) for name, ratio in times["ratio_to_ours"].items()}}
+        seconds = {"ours": times["median_s"]["ours"]} | {name: times["median_s"][name] * more for name in calls}
+        told.append({"rows": n, "method": method, "window": WINDOW, "lags": LAGS, "largest_relative_difference": worst,
+                     "median_s_extrapolated": {name: round(s, 4) for name, s in seconds.items()}, "ratio_to_ours": {name: round(seconds[name] / seconds["ours"], 1) for name in calls},
+                     "sample": dict.fromkeys(calls, sample), "step": dict.fromkeys(calls, round(more))})
     return told
 
 
@@ -78,7 +79,7 @@ def streaming(n, rounds):
         state, start = coint_state(), time.perf_counter()
         coint_run(state, *inputs, out)
         seconds.append(time.perf_counter() - start)
-    return {"rows": n, "kernel": "coint_run", "median_s": round(float(np.median(seconds)), 4), "fits": int(state.counts[0])}
+    return {"rows": n, "kernel": "coint_run", "seconds": {"the kernel of the catalogue, one call": round(float(np.median(seconds)), 4)}, "fits": int(state.counts[0])}
 
 
 def main():
@@ -90,8 +91,9 @@ def main():
     given = parser.parse_args()
     rows = []
     for n in given.rows:
-        rows.append(one_size(n, given.sample, given.rounds))
-        print(rows[-1])
+        rows += one_size(n, given.sample, given.rounds)
+        print(*rows[-2:], sep="\n")
+    rows.sort(key=lambda row: row["method"])      # one table for each
     rows.append(streaming(N_ROWS, given.rounds))
     print(rows[-1])
     if not given.dry: write_results("cointegration", rows)

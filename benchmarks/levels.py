@@ -76,11 +76,11 @@ def timed(n_sessions, n_contracts, rounds, sample=200):
     seconds, new = one_row_a_call([x[:len(bars)] for x in given])
     microseconds = {name: round(1e6 * float(value), 2) for name, value in (("median", np.median(seconds)), ("p99", np.percentile(seconds, 99)), ("session begins, last", seconds[new][-1]))}
     per_row = {"ours": told["median_s"]["ours, all columns"] / n * 1e6, "numpy": told["median_s"]["numpy, four values, sample"] / sample * 1e6}
-    told |= dict(n_rows=n, n_columns=len(NAMES), sample=sample, microseconds_a_row={k: round(v, 3) for k, v in per_row.items()}, one_row_a_call_us=microseconds)
-    del told["ratio_to_ours"]                       # of a sample
-    told["ratio_a_row"] = round(per_row["numpy"] / per_row["ours"], 1)
-    print(told)
-    return told
+    row = {"rows": n, "columns": len(NAMES), "median_s_extrapolated": {"ours": told["median_s"]["ours, all columns"], "numpy": round(per_row["numpy"] * n / 1e6, 3)},
+           "ratio_to_ours": {"numpy": round(per_row["numpy"] / per_row["ours"], 1)}, "sample": {"numpy": sample}, "step": {"numpy": round(n / sample)},
+           "us_a_row": round(per_row["ours"], 3), "us_of_one_row_a_call": microseconds}
+    print(row)
+    return row
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ _CHAPTERS = {
     "train": "Fit fit predict",
     "scores": "skill",
     "backtest": "Cost run_backtest",
+    "daybook": "DayBook day_book synth_days",
+    "leaks": "LEAKS LeakPrices leak_prices",
     "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",

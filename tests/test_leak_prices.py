@@ -1,0 +1,127 @@
+"""The price of each leak: declarations over many seeds, intervals that hold what they promise, and real markets."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from joblib import Parallel, delayed
+
+import futures_nb as fnb
+from futures_nb.daybook import day_book, known_columns, synth_days
+from futures_nb.leaks import LEAKS, MEASURES, Lab, accuracy_interval, declared_moves, honest, measure, pair_of, seen_means, simulated_moves
+from futures_nb.schema import DataError
+
+SEEDS = range(2000)
+DECLARED = dict(   # accuracy, rank correlation, Sharpe: written down before the prices were known to this file
+    vix_joined_by_date=(1, 1, 1), bar_stamped_at_open=(1, 1, 1), poc_of_whole_session=(1, 1, 1), centred_window=(1, 1, 1), denoised_both_ways=(1, 1, 1),
+    garch_on_all=(0, 0, 0), back_adjusted_level=(0, 0, 0), backward_fill=(1, 1, 1), calendar_of_all_rows=(1, 1, 1), rank_over_all_rows=(-1, 0, -1),
+    scaled_by_later_vol=(0, 0, 0), rows_chosen_by_outcome=(1, 1, 1), scaler_before_split=(0, 0, 0), columns_chosen_on_all_rows=(1, 1, 1), no_purge=(1, 1, None),
+    no_embargo=(0, 0, 0), random_split=(1, 1, 1), judged_on_train_rows=(1, 1, 1), same_days_of_next_contract=(1, 1, 1), early_stopping_on_test=(1, 1, 1),
+    best_seed_on_test=(1, 1, 1), same_bar_fill=(0, 0, 1), best_price_of_bar=(0, 0, 1))
+
+
+@pytest.fixture(scope="module")
+def nq(data_dir):
+    return fnb.read_bars(data_dir / "tradingview" / "NQ1_1h.parquet", contract="NQ", stamp="start")
+
+
+@pytest.fixture(scope="module")
+def vix(data_dir): return fnb.read_vix(data_dir / "vix" / "vix-daily.csv")
+
+
+@pytest.mark.slow
+def test_each_leak_moves_what_it_declares():
+    told = declared_moves(simulated_moves(SEEDS, n_jobs=2))
+    assert set(told.index.get_level_values("leak")) == set(LEAKS)
+    assert told["holds"].all(), told[~told["holds"]].to_string()
+
+
+def _held(seed):
+    value, low, high = accuracy_interval(honest(Lab(synth_days("walk", 504, seed), seed=seed)), n_draws=400)
+    return value, low <= 0 <= high
+
+
+@pytest.mark.slow
+def test_the_clean_line_is_right_one_time_in_two():
+    value, held = np.array(Parallel(n_jobs=2)(delayed(_held)(seed) for seed in SEEDS)).T
+    room = 1.96 * np.sqrt(0.95 * 0.05 / len(SEEDS))
+    assert abs(held.mean() - 0.95) <= room, held.mean()
+    assert abs(value.mean()) < 3.5 * value.std() / np.sqrt(len(SEEDS)), value.mean()
+
+
+def test_a_leaky_column_in_the_honest_line_is_seen(monkeypatch):
+    import futures_nb.leaks as leaks
+
+    def careless(book): return known_columns(book) | {"vix_1": book.vix_close - book.vix}
+    monkeypatch.setattr(leaks, "known_columns", careless)
+    value, held = np.array([_held(seed) for seed in range(40)]).T
+    assert held.mean() < 0.85 and value.mean() > 0.03, (held.mean(), value.mean())
+
+
+def test_every_leak_differs_from_its_honest_line_in_one_thing():
+    lab = Lab(synth_days("walk", 504, 3), seed=3)
+    for leak in LEAKS.values():
+        fair, leaky = pair_of(leak, lab)
+        assert np.array_equal(fair.y, leaky.y, equal_nan=True), leak.name
+        assert not (np.isfinite(leaky.y_hat) & ~np.isfinite(fair.y_hat)).any(), leak.name
+        assert fair.horizon == leaky.horizon
+
+
+def test_declarations_are_those_of_this_list():
+    assert {name: tuple(leak.moves.get(m) for m in MEASURES) for name, leak in LEAKS.items()} == DECLARED
+
+
+def test_means_of_the_past_hold_no_label_that_is_not_known():
+    rng = np.random.default_rng(0)
+    ts = np.cumsum(rng.integers(1, 5, 300))
+    t1, y, group = ts + 7, np.where(rng.random(300) < 0.1, np.nan, rng.normal(size=300)), rng.integers(0, 6, 300)
+    for row, value in enumerate(seen_means(y, t1, ts, group)):
+        known = y[(group == group[row]) & (t1 <= ts[row]) & np.isfinite(y)]
+        assert value == pytest.approx(known.mean() if len(known) else 0.0, abs=1e-12)
+
+
+def test_honest_forecasts_do_not_know_the_future():
+    book = synth_days("walk", 504, 4)
+    whole = honest(Lab(book)).y_hat
+    fold = Lab(book).folds()[1]
+    changed = synth_days("walk", 504, 4)
+    stop = int(fold.test[-1])
+    for name in ("move", "night", "price", "poc_before", "vix", "gap"):
+        x = getattr(changed, name).copy()
+        x[stop + 1:] = 3 * x[stop + 1:] + 0.01
+        setattr(changed, name, x)
+    changed.targets[1].loc[changed.targets[1].index[stop - 1:], "y"] = 0.5   # labels that reach past `stop`
+    assert np.array_equal(honest(Lab(changed)).y_hat[:stop + 1], whole[:stop + 1], equal_nan=True)
+
+
+def test_nq_prices(nq, vix):
+    prices = fnb.leak_prices(nq, vix)
+    t = prices.table["low"].unstack()
+    assert (t.loc[["vix_joined_by_date", "bar_stamped_at_open", "poc_of_whole_session", "centred_window", "random_split"], "rank_corr"] > 0.1).all()
+    nothing = prices.table.loc[[("scaler_before_split", m) for m in MEASURES]]
+    assert (nothing["low"] <= 0).all() and (nothing["high"] >= 0).all()
+    assert list(prices.not_here) == ["same_days_of_next_contract"]
+    told = json.loads(json.dumps(prices.to_dict()))
+    assert len(told["rows"]) == len(LEAKS) - 1 and told["info"]["n_days"] > 1000
+    assert "joined by date" in prices._repr_html_() and "points" in prices.sentence
+
+
+def test_the_vix_that_is_known_pays_nothing(nq, vix):
+    """Stamped honestly, the same closes are worth little; joined by date, much: the stamp is the whole price."""
+    lab = Lab(day_book(nq, vix))
+    late = vix.copy()
+    late.index = late.index - pd.Timedelta(12, "h")    # the same closes, known at dawn of their day
+    early = Lab(day_book(nq, late))
+    assert measure(honest(early))[1] > measure(honest(lab))[1] + 0.1
+
+
+def test_columns_of_the_user_join_the_line(nq, vix):
+    features = fnb.make_features(nq, features=["weekday"], progress=False)
+    prices = fnb.leak_prices(nq, vix, features=features, leaks="vix_joined_by_date")
+    assert prices.info["columns"][-1] == "weekday"
+    with pytest.raises(DataError, match="features have no row"):
+        fnb.leak_prices(nq, vix, features=features.iloc[5000:], leaks="vix_joined_by_date")
+
+
+def test_too_few_days_are_refused():
+    with pytest.raises(DataError, match="trade dates in one run"): fnb.leak_prices(fnb.synth_bars(n_contracts=1, n_days=40, seed=0))

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from futures_nb.bars import read_bars
+from futures_nb.labels import label_uniqueness, row_dates
 from futures_nb.schema import make_index
 from futures_nb.sessions import to_sessions
 from futures_nb.splits import WalkForward
 from futures_nb.synth import synth_bars
-from futures_nb.targets import label_uniqueness, make_target, row_dates
+from futures_nb.targets import make_target
 
 
 @pytest.fixture(scope="module")

@@ -1244,7 +1244,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                  'futures_nb/targets.py'),
                                     'futures_nb.targets._Label': ('03_learning/targets.html#_label', 'futures_nb/targets.py'),
                                     'futures_nb.targets._as_text': ('03_learning/targets.html#_as_text', 'futures_nb/targets.py'),
-                                    'futures_nb.targets._band_width': ('03_learning/targets.html#_band_width', 'futures_nb/targets.py'),
+                                    'futures_nb.targets._beyond': ('03_learning/targets.html#_beyond', 'futures_nb/targets.py'),
                                     'futures_nb.targets._check_options': ( '03_learning/targets.html#_check_options',
                                                                            'futures_nb/targets.py'),
                                     'futures_nb.targets._describe': ('03_learning/targets.html#_describe', 'futures_nb/targets.py'),

@@ -50,12 +50,11 @@ def variance_ahead(square, minute, new, n_dates, n_minutes, out):
 # %% ../nbs/03_learning/02_barriers.ipynb #02-barriers-06
 def tick_return(
     bars: pd.DataFrame, # `close` [points]
-    n=1.0,              # Ticks
 ) -> np.ndarray:
-    """Log return of a rise by `n` ticks from each close; NaN where the close is not positive."""
+    """Log return of a rise by one tick from each close; NaN where the close is not positive."""
     tick = np.array([instrument(str(name)).tick for name in bars.index.levels[0]])[bars.index.codes[0]]
     close = bars["close"].to_numpy(np.float64)
-    return np.log1p(n * tick / np.where(close > 0, close, np.nan))
+    return np.log1p(tick / np.where(close > 0, close, np.nan))
 
 
 def known_volatility(

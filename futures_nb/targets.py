@@ -140,17 +140,19 @@ def fit_rows(fit_on, index, has) -> np.ndarray: # Positions in `index`, int64
         raise DataError(f"make_target: fit_on is {type(fit_on).__name__}; give a Fold, positions, an index (contract, ts) of train rows, or an object fitted before")
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(index):
         raise DataError(f"make_target: fit_on has row {rows.max()}, and bars have {len(index)} rows; give the fold of a target on the same bars")
-    rows = np.unique(rows[has[rows]])
+    chosen = np.zeros(len(index), bool)
+    chosen[rows] = True
+    rows = np.flatnonzero(chosen & has)
     if len(rows) == 0: raise DataError("make_target: none of the rows of fit_on has a label; give train rows whose labels are known")
     return rows
 
 
 def fit_record(index, t1, has, rows, values) -> dict:
     """Plain JSON: `n` rows that something was fitted on, their `hash`, and the `blocks` of time they and their labels cover."""
-    ts, t1, name = _us(index.get_level_values("ts")), _us(t1), index.levels[0].take(index.codes[0][rows])
-    digest = hashlib.sha256("\n".join(name).encode())
-    for part in (ts[rows], t1[rows], np.asarray(values, np.float64)): digest.update(np.ascontiguousarray(part).tobytes())
-    other = np.setdiff1d(np.flatnonzero(has), rows, assume_unique=True)
+    ts, t1, digest, other = _us(index.get_level_values("ts")), _us(t1), hashlib.sha256(), np.array(has)
+    name = np.array([int.from_bytes(hashlib.sha256(str(n).encode()).digest()[:4]) for n in index.levels[0]])[index.codes[0][rows]]
+    for part in (name, ts[rows], t1[rows], np.asarray(values, np.float64)): digest.update(np.ascontiguousarray(part).tobytes())
+    other[rows] = False
     order, other = rows[np.argsort(ts[rows], kind="stable")], np.sort(ts[other])
     a, b = ts[order], np.maximum.accumulate(t1[order])
     between = np.searchsorted(other, a[1:], "left") - np.searchsorted(other, b[:-1], "right")
@@ -313,14 +315,15 @@ def fitted_from_dict(told: dict):
     return FittedClasses(tuple(told["classes"]), tuple(nan(m) for m in told["means"]), nan(told["threshold"]), told["is_scaled"], told["fitted_on"])
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-27
-def _band_width(bars, band, sigma):
-    """Half width of the flat class as a log return, one per row; `band` is not a quantile."""
-    if band is None: return np.zeros(len(bars))
+def _beyond(bars, band, r, sigma=None):
+    """Sign of each log return, 0 inside the band; a move of just the band is inside. `band` is not a quantile."""
+    if band is None: return np.sign(r)
     size, unit = band
-    if unit == "volatility": return size * sigma
-    if unit == "ticks": return tick_return(bars, size)
-    value = np.array([m.tick_value for m in (instrument(str(name)) for name in bars.index.levels[0])])[bars.index.codes[0]]
-    return tick_return(bars, size / value)
+    if unit == "volatility": return np.sign(r) * (np.abs(r) > size * sigma)
+    markets = [instrument(str(name)) for name in bars.index.levels[0]]
+    tick, value = (np.array([getattr(m, name) for m in markets])[bars.index.codes[0]] for name in ("tick", "tick_value"))
+    moved = bars["close"].to_numpy(np.float64) * np.expm1(r) / tick          # in ticks: a rise and a fall of one are alike, which their logs are not
+    return np.sign(r) * (np.abs(moved) > (size if unit == "ticks" else size / value) + 1e-6)
 
 
 def _learn_classes(o, bars, end, missing, y, ret, classes, sigma=None, threshold=np.nan):
@@ -340,11 +343,12 @@ def _make_direction(bars, spans, o):
     if unit == "volatility":
         sigma, missing, told["n_floored"] = _volatility(bars, spans, o["volatility"], o["horizon"])
         more = {"sigma": sigma}
-    width = _quantile_band(o, bars, spans, r) if unit == "quantile" else _band_width(bars, band, sigma)
-    y = np.where(r > width, 1.0, -1.0) if band is None else np.sign(r) * (np.abs(r) > width)
+    threshold = _quantile_band(o, bars, spans, r) if unit == "quantile" else np.nan
+    if band is None: y = np.where(r > 0, 1.0, -1.0)
+    else: y = np.sign(r) * (np.abs(r) > threshold) if unit == "quantile" else _beyond(bars, band, r, sigma)
     r, y = np.where(missing == 0, r, np.nan), np.where(missing == 0, y, np.nan)
     classes = (-1, 1) if band is None else (-1, 0, 1)
-    fitted = _learn_classes(o, bars, spans.end, missing, y, r, classes, sigma, width if unit == "quantile" else np.nan)
+    fitted = _learn_classes(o, bars, spans.end, missing, y, r, classes, sigma, threshold)
     return _Label(y, spans.end, missing, {"ret": r} | more, told | {"n_zero": int((r == 0).sum())}, MISSING[:5 if sigma is not None else 4], classes, fitted)
 
 
@@ -385,9 +389,8 @@ def _make_meta(bars, spans, o):
     long = side > 0
     touch = touch_barriers(bars, np.where(missing == 0, spans.end, -1), np.where(long, profit, loss) * sigma, np.where(long, loss, profit) * sigma, np.where(long, -1, 1))
     missing = np.where(touch.bad, MISSING.index("bad_price") + 1, missing).astype(np.int8)
-    gain = side * touch.ret
-    y = np.where(missing == 0, (gain > _band_width(bars, o["band"], sigma)).astype(np.float64), np.nan)
-    fitted = _learn_classes(o, bars, touch.at, missing, y, gain, (0, 1), sigma)
+    y = np.where(missing == 0, (side * _beyond(bars, o["band"], touch.ret, sigma) == 1).astype(np.float64), np.nan)
+    fitted = _learn_classes(o, bars, touch.at, missing, y, side * touch.ret, (0, 1), sigma)
     told = _told_barriers(profit, loss, touch, n_floored) | {"band": list(o["band"]) if o["band"] else None}
     return _Label(y, touch.at, missing, {"ret": touch.ret, "sigma": sigma, "side": side}, told, MISSING, (0, 1), fitted)
 

@@ -114,9 +114,8 @@ def squares_ahead(square, run, end, in_dates, out):
 def _make_realised_vol(bars, spans, o):
     close, code = bars["close"].to_numpy(np.float64), np.asarray(bars.index.codes[0])
     log_close = np.log(np.where(close > 0, close, np.nan))
-    square = np.append(0.0, np.diff(log_close) ** 2)[:len(bars)]
+    square = np.append(0.0, np.diff(log_close) ** 2)[:len(bars)]   # a contract's first, over the roll, is in no label: labels begin after it
     new = np.append(True, np.diff(code) != 0)[:len(bars)]
-    square[new] = 0.0                                        # a contract's first bar has no return
     run = np.cumsum(new | np.append(True, spans.date[1:] != spans.date[:-1])[:len(bars)]) - 1
     var = np.empty(len(bars))
     squares_ahead(square, run, spans.end, isinstance(o["horizon"], str), var)

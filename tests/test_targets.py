@@ -352,23 +352,31 @@ def test_walk_forward_folds_are_not_refused_and_foreign_ones_are():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_refusal_is_that_of_every_pair_of_rows(seed):
-    """A test row is refused exactly if it touches a train row's span, or a stretch between two in which no other label begins."""
-    rng, bars = np.random.default_rng(seed), market(n_contracts=2, n_days=8, minutes=60, overlap=2)
-    target = make_target(bars, horizon=["1D", 2, "2D"][seed % 3])
+    """A row of the frame is refused exactly if its span touches that of a row the target was fitted on."""
+    rng, bars, horizon = np.random.default_rng(seed), market(n_contracts=2, n_days=16, minutes=120, overlap=3), ["1D", 2, "2D"][seed % 3]
+    target = make_target(bars, horizon=horizon)
     rows = np.flatnonzero(target["y"].notna())
-    train = np.sort(rng.choice(rows, int(rng.integers(1, len(rows) // 2)), replace=False))
-    if seed % 2: train = rows[len(rows) // 3:len(rows) // 2]
-    ranked = make_target(bars, kind="rank", horizon=["1D", 2, "2D"][seed % 3], fit_on=train)
-    t0, t1 = target.index.get_level_values("ts").asi8, target["t1"].dt.as_unit("us").astype("int64").to_numpy()
-    t0 = target.index.get_level_values("ts").as_unit("us").asi8
+    train = rows[len(rows) // 3:len(rows) // 2] if seed % 2 else rng.choice(rows, int(rng.integers(1, 5)), replace=False)
+    ranked, n_free = make_target(bars, kind="rank", horizon=horizon, fit_on=train), 0
+    t0, t1 = (pd.DatetimeIndex(t).as_unit("us").asi8 for t in (target.index.get_level_values("ts"), target["t1"]))
     for row in np.setdiff1d(rows, train):
         touches = ((t0[train] <= t1[row]) & (t1[train] >= t0[row])).any()
-        try: refused = check_fitted(ranked, [row]) is None
-        except DataError: refused = True
-        others = np.setdiff1d(rows, train)
-        between = False if touches else any(     # inside a gap between train spans in which no other label begins
-            t0[row] < a and t1[row] >= a and not ((t0[others] > b) & (t0[others] < a)).any() for a in t0[train] for b in t1[train] if b < a and t1[row] >= a)
-        assert refused == touches or (refused and not touches and not between), (row, refused, touches)
+        if touches:
+            with pytest.raises(DataError, match="1 of 1 test rows"): check_fitted(ranked, [row])
+        else: check_fitted(ranked, [row])
+        n_free += not touches
+    assert n_free > 5
+
+
+def test_blocks_join_over_nights_and_not_over_other_rows():
+    bars = market(n_contracts=1, n_days=8)
+    target = make_target(bars, horizon=2)
+    rows = np.flatnonzero(target["y"].notna())
+    blocks = lambda train: make_target(bars, kind="rank", horizon=2, fit_on=train).attrs["target"]["fitted"]["fitted_on"]["blocks"]
+    assert len(blocks(rows)) == 1                                     # nothing begins in the nights
+    ts = bars.index.get_level_values("ts")
+    assert blocks(rows)[0] == [ts[rows[0]].isoformat(), target["t1"].max().isoformat()]
+    assert len(blocks(rows[[0, 50, 100]])) == 3
 
 
 # ---- the kinds against plain versions
@@ -447,6 +455,46 @@ def test_kinds_on_real_nasdaq_bars(data_dir):
         if kind == "rank": assert (np.sign(known["y"]) == np.sign(known["ret"])).all()
     scaled = make_target(bars, kind="vol_scaled").dropna(subset="y")
     assert 0.2 < scaled["y"].std() < 2
+
+
+def volatility_by_table(bars, horizon):
+    """`known_volatility` of one contract from a table, sessions by minutes."""
+    at = to_sessions(bars)
+    square = np.log(bars["close"]).diff().fillna(0) ** 2
+    table = pd.Series(square.to_numpy(), [at["trade_date"].to_numpy(), at["minute"].to_numpy()]).unstack(fill_value=0).reindex(columns=range(1441), fill_value=0)
+    out = []
+    for date, minute in zip(at["trade_date"], at["minute"]):
+        past = table.loc[table.index < date].iloc[-20:]
+        mean = past.mean()
+        if len(past) < 5: out.append(np.nan)
+        elif isinstance(horizon, str): out.append(int(horizon[:-1]) * mean.sum() + mean[minute + 1:].sum())
+        else:
+            last, ahead = mean[mean > 0].index.max(), horizon * 30
+            stop = min(minute + ahead + 30, last)
+            first = min(max(minute - 30, -1), stop - 1)
+            out.append(mean[first + 1:stop + 1].sum() * ahead / (stop - first))
+    return np.maximum(np.sqrt(out), np.log1p(0.25 / bars["close"]))
+
+
+@pytest.mark.parametrize("horizon", ["1D", "2D", 1, 6])
+def test_known_volatility_is_that_of_a_table(horizon):
+    bars = market(n_contracts=1, n_days=27, minutes=30, overlap=0, missing=0.1, seed=5)
+    np.testing.assert_allclose(known_volatility(bars, horizon), volatility_by_table(bars, horizon), rtol=1e-9)
+
+
+def test_a_bar_that_touches_both_barriers_is_the_loss():
+    bars = market(n_contracts=1, n_days=8, minutes=30, overlap=0)
+    wide = bars.assign(high=bars["high"] * 1.2, low=bars["low"] / 1.2)               # every bar touches both, and opens between them
+    one = pd.Series(1.0, bars.index)
+    for kind, side, options in (("triple_barrier", 1, {}), ("meta", 1, dict(side=one)), ("meta", -1, dict(side=-one))):
+        target = make_target(wide, kind=kind, volatility=0.05 * one, **options)
+        known = target.dropna(subset="y")
+        assert len(known) > 100 and target.attrs["target"]["n_both"] == len(known)
+        assert (known["y"] == (-1 if kind == "triple_barrier" else 0)).all()
+        np.testing.assert_allclose(known["ret"], -0.05 * side, rtol=1e-12)
+    gap = bars.assign(open=bars["close"] * 1.5, high=bars["close"] * 1.6, low=bars["close"] / 1.2)   # opened above: no doubt
+    target = make_target(gap, kind="triple_barrier", volatility=0.05 * one)
+    assert target.attrs["target"]["n_both"] == 0 and (target["y"].dropna() == 1).all() and (target["ret"].dropna() > 0.3).all()
 
 
 def test_own_volatility_is_used_and_floored():

@@ -18,7 +18,7 @@ from .schema import DataError, check_schema, contract_runs, instrument, parse_co
 from .scores import MIN_DAYS, block_bootstrap, student_interval
 from .series import check_mapped
 from .sessions import off_session
-from .targets import row_dates
+from .labels import row_dates
 
 # %% ../nbs/05_evaluation/02_backtest.ipynb #02-backtest-05
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ from .sessions import off_session, session_table, to_sessions
 from .splits import WalkForward
 from .parts import MANIFEST
 from .store import Store, write_whole
-from .targets import label_uniqueness, make_target
+from .labels import label_uniqueness
+from .targets import make_target
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-06
 def check_run(config: RunConfig) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, sort_by_expiry
-from .targets import label_uniqueness, row_dates
+from .labels import label_uniqueness, row_dates
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-05
 def pesaran_timmermann(

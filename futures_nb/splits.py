@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema
-from .targets import row_dates
+from .labels import row_dates
 
 # %% ../nbs/03_learning/02_splits.ipynb #02-splits-07
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,7 +11,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from futures_nb.schema import DataError, make_index
 from futures_nb.splits import Fold, WalkForward
-from futures_nb.targets import make_target, row_dates
+from futures_nb.labels import row_dates
+from futures_nb.targets import make_target
 
 DAYS = pd.bdate_range("2025-02-03", periods=16)
 CONTRACTS = ["ESH25", "ESM25", "ESU25"]

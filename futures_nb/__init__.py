@@ -38,6 +38,7 @@ _CHAPTERS = {
     "stream": "Stream",
     "targets": "label_uniqueness make_target",
     "splits": "Fold WalkForward plot_folds",
+    "kfold": "CombinatorialPurged Nested PurgedKFold assemble_paths inner_split lookback_of plot_paths",
     "scaling": "RobustScaler make_scaler",
     "dataset": "Dataset make_dataset",
     "nets": "MLP ResidualMLP",

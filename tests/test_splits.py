@@ -84,14 +84,17 @@ def check_walk(target, splitter):
         left = np.unique(date[in_learn[free_of(target, dates, splitter.embargo, in_learn, fold.test)]])
         is_valid = date >= left[-n_valid] if n_valid else np.zeros(len(date), bool)
         blocks = {"train": np.isin(date, learn) & known & ~is_valid, "valid": np.isin(date, learn) & known & is_valid}
+        n_purged = 0
         for part, later in (("valid", fold.test), ("train", np.concatenate([np.flatnonzero(blocks["valid"]), fold.test]))):
             rows = np.flatnonzero(blocks[part])
             if len(rows) == 0:
                 continue
             free = rows[free_of(target, dates, splitter.embargo, rows, later)]
             assert set(getattr(fold, part)) == set(free)          # nothing kept that reaches, nothing lost that does not
+            n_purged += (~free_of(target, dates, "0D", rows, later)).sum()
         for part in (fold.train, fold.valid, fold.test):
             assert part.dtype == np.int64 and (np.diff(ts[part]) >= 0).all() and known[part].all()
+        assert fold.info["n_purged"] == n_purged
         assert fold.info["n_train"] + fold.info["n_valid"] + fold.info["n_purged"] + fold.info["n_embargoed"] == blocks["train"].sum() + blocks["valid"].sum()
     return True
 
@@ -162,12 +165,12 @@ def check_kfold(target, cv):
 
 
 def wild_target(rng):
-    """One to three contracts that overlap, holes of days, labels of a minute to a week, some missing."""
-    parts = []
+    """One to three contracts that overlap, holes of days, labels of a minute to a week, some missing; every other frame on whole hours, so that ends meet."""
+    parts, grid = [], 60 if rng.random() < 0.5 else 1
     for k in range(rng.integers(1, 4)):
         days = WILD_DAYS[4 * k:rng.integers(16, 33)]
         days = days[np.sort(rng.choice(len(days), rng.integers(6, len(days) + 1), replace=False))]
-        minute = np.unique(rng.integers(0, len(days) * 1380, rng.integers(2, 4) * len(days)))
+        minute = np.unique(rng.integers(0, len(days) * 1380 // grid, rng.integers(2, 4) * len(days))) * grid
         ts = (days[minute // 1380] - pd.Timedelta("1h") + pd.to_timedelta(minute % 1380 + 1, "min")).tz_localize("UTC")
         span = rng.choice([1, 60, 1380, 1440, 4320, 10080], len(ts), p=[0.3, 0.2, 0.2, 0.2, 0.08, 0.02])
         parts.append(pd.DataFrame({"y": np.where(rng.random(len(ts)) < 0.1, np.nan, 1.0), "t1": ts + pd.to_timedelta(span, "min")}, make_index(CONTRACTS[k], ts)))

@@ -40,6 +40,7 @@ _CHAPTERS = {
     "barriers": "known_volatility touch_barriers",
     "targets": "check_fitted describe_target inverse_target make_target",
     "splits": "Fold WalkForward plot_folds",
+    "kfold": "CombinatorialPurged Nested PurgedKFold assemble_paths inner_split lookback_of plot_paths",
     "scaling": "RobustScaler make_scaler",
     "dataset": "Dataset make_dataset",
     "nets": "MLP ResidualMLP",

@@ -1,20 +1,27 @@
-"""Purge and embargo for any labels: random frames against a look at every pair of rows."""
+"""Purge, embargo and look-back for any labels: random frames against a look at every pair of rows, and against skfolio."""
+import json
 import pickle
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from futures_nb.kfold import CombinatorialPurged, Nested, PurgedKFold, assemble_paths, inner_split
 from futures_nb.schema import DataError, make_index
 from futures_nb.splits import Fold, WalkForward
 from futures_nb.labels import row_dates
 from futures_nb.targets import make_target
 
 DAYS = pd.bdate_range("2025-02-03", periods=16)
+WILD_DAYS = pd.bdate_range("2025-02-03", periods=32)
 CONTRACTS = ["ESH25", "ESM25", "ESU25"]
 
 
@@ -44,28 +51,29 @@ def overlap(t0_a, t1_a, t0_b, t1_b, gap):
     return (t0_a[:, None] <= t1_b) & (t0_b <= (t1_a + gap)[:, None])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
-@given(targets(), splitters)
-def test_laws(target, splitter):
+def parts_of(target):
+    """ts, t1 [us], their trade dates, and which rows have a label."""
+    ts, t1 = target.index.get_level_values("ts").as_unit("us").asi8, pd.DatetimeIndex(target["t1"]).as_unit("us").asi8
+    return ts, t1, row_dates(target.index), row_dates(target.index, target["t1"]), target["y"].notna().to_numpy()
+
+
+def free_of(target, dates, embargo, rows, later):
+    """Which of `rows` reach none of `later`, by looking at every pair."""
+    ts, t1, date, date_t1, _ = parts_of(target)
+    touches = overlap(ts[rows], t1[rows], ts[later], t1[later], pd.Timedelta(embargo) // pd.Timedelta("1us"))
+    between = ((dates > date_t1[rows][:, None, None]) & (dates < date[later][None, :, None])).sum(-1)   # (rows, later)
+    return ~(touches | (between < pd.Timedelta(embargo).days)).any(axis=1)
+
+
+def check_walk(target, splitter):
+    """Every law of a walk forward; False if there are too few dates for it."""
     try:
         folds = splitter.folds(target)
     except DataError as error:
         assert "labelled trade dates" in str(error)
-        return
-    ts = target.index.get_level_values("ts").asi8
-    t1 = pd.DatetimeIndex(target["t1"]).as_unit("us").asi8
-    date, known = row_dates(target.index), target["y"].notna().to_numpy()
-    date_t1 = row_dates(target.index, target["t1"])
+        return False
+    ts, t1, date, date_t1, known = parts_of(target)
     dates = np.unique(date[known])
-    gap = pd.Timedelta(splitter.embargo)
-    n_dates = gap.days
-
-    def free_of(rows, later):
-        """Which of `rows` reach none of `later`, by looking at every pair."""
-        touches = overlap(ts[rows], t1[rows], ts[later], t1[later], gap // pd.Timedelta("1us"))
-        between = ((dates > date_t1[rows][:, None, None]) & (dates < date[later][None, :, None])).sum(-1)   # (rows, later)
-        return ~(touches | (between < n_dates)).any(axis=1)
-
     tested = np.concatenate([f.test for f in folds])
     assert len(np.unique(tested)) == len(tested)
     assert set(tested) == set(np.flatnonzero(known & (date >= date[tested].min())))
@@ -74,18 +82,159 @@ def test_laws(target, splitter):
         learn = dates[dates < start_of_test][-(splitter.train or len(dates)):]
         n_valid = int(np.ceil(round(splitter.valid * len(learn), 9)))
         in_learn = np.flatnonzero(np.isin(date, learn) & known)
-        left = np.unique(date[in_learn[free_of(in_learn, fold.test)]])
+        left = np.unique(date[in_learn[free_of(target, dates, splitter.embargo, in_learn, fold.test)]])
         is_valid = date >= left[-n_valid] if n_valid else np.zeros(len(date), bool)
         blocks = {"train": np.isin(date, learn) & known & ~is_valid, "valid": np.isin(date, learn) & known & is_valid}
+        n_purged = 0
         for part, later in (("valid", fold.test), ("train", np.concatenate([np.flatnonzero(blocks["valid"]), fold.test]))):
             rows = np.flatnonzero(blocks[part])
             if len(rows) == 0:
                 continue
-            free = rows[free_of(rows, later)]
+            free = rows[free_of(target, dates, splitter.embargo, rows, later)]
             assert set(getattr(fold, part)) == set(free)          # nothing kept that reaches, nothing lost that does not
+            n_purged += (~free_of(target, dates, "0D", rows, later)).sum()
         for part in (fold.train, fold.valid, fold.test):
             assert part.dtype == np.int64 and (np.diff(ts[part]) >= 0).all() and known[part].all()
+        assert fold.info["n_purged"] == n_purged
         assert fold.info["n_train"] + fold.info["n_valid"] + fold.info["n_purged"] + fold.info["n_embargoed"] == blocks["train"].sum() + blocks["valid"].sum()
+    return True
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+@given(targets(), splitters)
+def test_laws(target, splitter):
+    check_walk(target, splitter)
+
+
+REASON = {"lookback": 1, "embargoed": 2, "purged": 3}
+
+
+def dense_reasons(target, cv):
+    """Why row i may not teach while row j judges, for every pair of rows of the frame: 0 if it may."""
+    ts, t1, date, date_t1, _ = parts_of(target)
+    why = np.zeros((len(ts), len(ts)), int)
+    between = ((np.unique(date) > date_t1[None, :, None]) & (np.unique(date) < date[:, None, None])).sum(-1)
+    after = ts[:, None] > t1[None, :]
+    for name, gap in (("lookback", pd.Timedelta(cv.lookback)), ("embargoed", pd.Timedelta(cv.embargo))):
+        starts_too_soon = ts[:, None] - gap // pd.Timedelta("1us") <= t1[None, :]
+        why[after & (starts_too_soon | (between < gap.days))] = REASON[name]
+    why[overlap(ts, t1, ts, t1, 0)] = REASON["purged"]
+    return why
+
+
+def block_of(target, n_blocks):
+    """Which block of trade dates each row is in, -1 without a label."""
+    *_, date, _, known = parts_of(target)
+    dates = np.unique(date[known])
+    edges = np.round(np.linspace(0, len(dates), n_blocks + 1)).astype(int)
+    block = np.searchsorted(edges, np.searchsorted(dates, date), "right") - 1
+    return np.where(known, block, -1)
+
+
+def check_kfold(target, cv):
+    """Every law of a k-fold, combinatorial or not; False if walls or dates leave too little, as the pairs say too."""
+    n_blocks, n_test = (cv.n_folds, 1) if isinstance(cv, PurgedKFold) else (cv.n_blocks, cv.n_test)
+    ts, _, date, _, known = parts_of(target)
+    why, block, choices = dense_reasons(target, cv), block_of(target, n_blocks), list(combinations(range(n_blocks), n_test))
+    tests = [np.flatnonzero(np.isin(block, blocks)) for blocks in choices]
+    reasons = [np.where(known & ~np.isin(block, blocks), why[:, test].max(axis=1, initial=0), -1) for blocks, test in zip(choices, tests)]
+    try:
+        folds = cv.folds(target)
+    except DataError as error:
+        assert len(np.unique(date[known])) < n_blocks or any((r == 0).sum() == 0 for r in reasons) or (cv.valid and "leave no train rows" in str(error)), error
+        return False
+    assert len(folds) == len(choices) == cv.get_n_splits()
+    counts = np.bincount(np.concatenate([f.test for f in folds]), minlength=len(target))
+    assert (counts[known] == len(choices) * n_test // n_blocks).all() and (counts[~known] == 0).all()
+    for k, (fold, test, reason) in enumerate(zip(folds, tests, reasons)):
+        assert fold.number == k and set(fold.test) == set(test)
+        assert not set(date[fold.test]) & set(date[np.concatenate([fold.train, fold.valid])]) and not set(date[fold.valid]) & set(date[fold.train])
+        free = np.flatnonzero(reason == 0)
+        if cv.valid:
+            days = np.unique(date[free])
+            is_valid = date[free] >= days[-int(np.ceil(round(cv.valid * len(days), 9)))]
+            learn, free_valid = free[~is_valid], free[is_valid]
+            assert set(fold.valid) == set(free_valid)
+            assert set(fold.train) == set(learn[free_of(target, np.unique(date), cv.embargo, learn, free_valid)])
+        else:
+            assert set(fold.train) == set(free) and len(fold.valid) == 0
+            assert {name: fold.info[f"n_{name}"] for name in REASON} == {name: (reason == code).sum() for name, code in REASON.items()}
+        for part in (fold.train, fold.valid, fold.test): assert part.dtype == np.int64 and (np.diff(ts[part]) >= 0).all()
+        assert json.loads(json.dumps(fold.info)) == fold.info
+        assert sum(fold.info[f"n_{name}"] for name in (*REASON, "train", "valid", "test")) == known.sum()
+    return True
+
+
+def wild_target(rng):
+    """One to three contracts that overlap, holes of days, labels of a minute to a week, some missing; every other frame on whole hours, so that ends meet."""
+    parts, grid = [], 60 if rng.random() < 0.5 else 1
+    for k in range(rng.integers(1, 4)):
+        days = WILD_DAYS[4 * k:rng.integers(16, 33)]
+        days = days[np.sort(rng.choice(len(days), rng.integers(6, len(days) + 1), replace=False))]
+        minute = np.unique(rng.integers(0, len(days) * 1380 // grid, rng.integers(2, 4) * len(days))) * grid
+        ts = (days[minute // 1380] - pd.Timedelta("1h") + pd.to_timedelta(minute % 1380 + 1, "min")).tz_localize("UTC")
+        span = rng.choice([1, 60, 1380, 1440, 4320, 10080], len(ts), p=[0.3, 0.2, 0.2, 0.2, 0.08, 0.02])
+        parts.append(pd.DataFrame({"y": np.where(rng.random(len(ts)) < 0.1, np.nan, 1.0), "t1": ts + pd.to_timedelta(span, "min")}, make_index(CONTRACTS[k], ts)))
+    return pd.concat(parts)
+
+
+@pytest.mark.parametrize("hundred", range(3))
+def test_three_hundred_random_frames_and_every_pair_of_their_rows(hundred):
+    rng, done = np.random.default_rng(hundred), {}
+    for _ in range(100):
+        target, pick = wild_target(rng), lambda *values: values[rng.integers(len(values))]
+        gaps = dict(embargo=pick("0D", "1D", "2D", "6h", "36h"), valid=pick(0, 0, 0.2))
+        back = dict(lookback=pick("0D", "1D", "3D", "30h"))
+        for check, cv in ((check_walk, WalkForward(n_folds=pick(1, 2, 3), train=pick(None, 5), min_train=0.5, **gaps)),
+                          (check_kfold, PurgedKFold(pick(2, 3, 5), **gaps, **back)),
+                          (check_kfold, CombinatorialPurged(*pick((4, 2), (5, 2), (5, 3), (6, 2), (3, 1)), **gaps, **back))):
+            name = type(cv).__name__
+            done[name] = done.get(name, 0) + check(target, cv)
+    assert min(done.values()) > 60, done
+
+
+def daily(n, horizon):
+    """One row a trade date, labels `horizon` rows long; the last `horizon` rows have none."""
+    ts = (pd.bdate_range("2025-02-24", periods=2 * n) + pd.Timedelta("20h")).tz_localize("UTC")
+    ts = ts[np.unique(row_dates(make_index("ESM25", ts)), return_index=True)[1]][:n + horizon]     # a holiday's rows belong to the next trade date
+    return pd.DataFrame({"y": np.r_[np.ones(n), np.full(horizon, np.nan)], "t1": ts[horizon:].append(pd.DatetimeIndex([pd.NaT] * horizon, tz="UTC"))}, make_index("ESM25", ts))
+
+
+@pytest.mark.parametrize("horizon, embargo", [(1, 0), (1, 1), (2, 1), (3, 2)])
+def test_against_skfolio(horizon, embargo):
+    """skfolio counts rows: one row a trade date and labels of equal length are the case in which that is right."""
+    from skfolio.model_selection import CombinatorialPurgedCV
+    from skfolio.model_selection import WalkForward as TheirWalk
+    target = daily(30, horizon)
+    X = np.zeros((30, 1))
+    for n_blocks, n_test in ((3, 2), (5, 3)) if horizon + embargo < 5 else ((3, 2),):
+        theirs = CombinatorialPurgedCV(n_blocks, n_test, purged_size=horizon, embargo_size=embargo) if horizon + embargo < 30 // n_blocks - 1 else None
+        if theirs is None: continue
+        ours = CombinatorialPurged(n_blocks, n_test, embargo=f"{embargo}D", lookback="0D")
+        assert (ours.paths() == theirs.recombined_paths.T).all()
+        for fold, (train, test) in zip(ours.folds(target), theirs.split(X), strict=True):
+            assert fold.train.tolist() == train.tolist() and fold.test.tolist() == np.concatenate(test).tolist()
+    gap = horizon + embargo
+    for rolling in (True, False):
+        ours = WalkForward(n_folds=3, train=12 if rolling else None, min_train=0.4, valid=0, embargo=f"{embargo}D")
+        theirs = TheirWalk(train_size=12 - gap, test_size=6, purged_size=gap, expand_train=not rolling)
+        for fold, (train, test) in zip(ours.folds(target), theirs.split(X), strict=True):
+            assert fold.train.tolist() == train.tolist() and fold.test.tolist() == test.tolist()
+
+
+def test_where_skfolio_differs():
+    """Two rows a day, labels to the next day's last row: a purge by the count of rows takes too few or too many."""
+    from skfolio.model_selection import CombinatorialPurgedCV
+    days = pd.bdate_range("2025-02-24", periods=13)
+    ts = pd.DatetimeIndex(np.sort(np.concatenate([days + pd.Timedelta("15h"), days + pd.Timedelta("20h")]))).tz_localize("UTC")
+    t1 = pd.Series(ts).where(np.arange(26) % 2 == 1).bfill().shift(-2)
+    target = pd.DataFrame({"y": np.where(t1.isna(), np.nan, 1.0), "t1": t1.to_numpy()}, make_index("ESM25", ts)).assign(t1=pd.DatetimeIndex(t1))
+    ours = CombinatorialPurged(3, 2, "0D", "0D").folds(target)
+    lost = [24 - len(fold.train) - len(fold.test) for fold in ours]
+    assert lost == [2, 4, 2]     # before a block its two rows of yesterday; after it, of today; in the middle both
+    for size in (1, 2, 3):
+        theirs = [24 - len(train) - len(np.concatenate(test)) for train, test in CombinatorialPurgedCV(3, 2, purged_size=size).split(np.zeros((24, 1)))]
+        assert theirs == [size, 2 * size, size]
 
 
 def frame(n_days=60):
@@ -108,6 +257,70 @@ def test_in_scikit_learn():
         list(splitter.split(X.iloc[1:], target))
     search = GridSearchCV(Ridge(), {"alpha": [0.1, 1e3]}, cv=splitter, refit=False)
     assert len(search.fit(X, target.y, groups=target).cv_results_["params"]) == 2
+
+
+@pytest.mark.parametrize("cv", [PurgedKFold(3), CombinatorialPurged(4, 2)])
+def test_kfold_in_scikit_learn(cv):
+    bars = frame()
+    target = make_target(bars)
+    X = pd.DataFrame({"a": np.random.default_rng(1).normal(size=len(bars))}, bars.index)
+    direct = cross_val_score(Ridge(), X, target.y, groups=target, cv=cv)
+    by_fold = [Ridge().fit(X.iloc[f.train], target.y.iloc[f.train]).score(X.iloc[f.test], target.y.iloc[f.test]) for f in cv.folds(target)]
+    np.testing.assert_allclose(direct, by_fold, rtol=1e-12)
+    assert len(direct) == cv.get_n_splits(X, target.y, target)
+    search = GridSearchCV(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1e3]}, cv=cv, refit=False)
+    assert type(cv).__name__ in repr(search) and clone(search).cv == cv
+    assert len(search.fit(X, target.y, groups=target).cv_results_["params"]) == 2
+    assert pickle.loads(pickle.dumps(cv)) == cv  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize("inner", [PurgedKFold(3), CombinatorialPurged(4, 2), WalkForward(2, valid=0)])
+@pytest.mark.parametrize("outer", [PurgedKFold(3), CombinatorialPurged(4, 2), WalkForward(2, valid=0)])
+def test_a_search_inside_the_train_rows(outer, inner):
+    rng = np.random.default_rng(0)
+    target = wild_target(rng)
+    while target.y.count() < 60: target = wild_target(rng)
+    target = target.assign(t1=target.index.get_level_values("ts") + pd.Timedelta("1h"), y=rng.normal(size=len(target)) * target.y)
+    X = pd.DataFrame(rng.normal(size=(len(target), 2)), target.index)
+    fold = outer.folds(target)[1]
+    X.iloc[fold.test], target.iloc[fold.test, 0] = 1e12, 1e12    # a look at a test row would be seen
+    nested = Nested(fold, target, inner)
+    for one, (train, test) in zip(nested.folds(), nested.split(X.iloc[fold.train]), strict=True):
+        assert (fold.train[train] == one.train).all() and (fold.train[test] == one.test).all() and set(one.train) | set(one.test) <= set(fold.train)
+        assert len(one.train) and not free_of(target, np.unique(row_dates(target.index)), "0D", one.train, one.test).size - free_of(target, np.unique(row_dates(target.index)), "0D", one.train, one.test).sum()
+    search = GridSearchCV(Ridge(), {"alpha": [0.1, 1e3]}, cv=nested, error_score="raise").fit(X.iloc[fold.train], target.y.iloc[fold.train])
+    assert np.abs(search.best_estimator_.coef_).max() < 10 and len(search.cv_results_["params"]) == 2
+    with pytest.raises(DataError, match="so that a refit cannot see the test rows"): list(nested.split(X))
+    with pytest.raises(DataError, match="train rows"): list(nested.split(X.iloc[np.roll(fold.train, 1)]))
+
+
+def test_inner_split_holds_out_what_comes_last():
+    target = daily(40, 2)
+    for outer in (PurgedKFold(4), CombinatorialPurged(5, 2), WalkForward(3, valid=0)):
+        for fold in outer.folds(target):
+            inner = inner_split(fold, target, 0.25, "1D")
+            assert inner.info["n_valid"] == np.ceil(0.25 * len(fold.train)) and inner.valid.tolist() == fold.train[-len(inner.valid):].tolist()
+            taken = [row for row in fold.train if row not in set(inner.train) | set(inner.valid)]
+            assert taken == [row for row in fold.train if inner.valid[0] - 3 <= row < inner.valid[0]]    # two labels that reach, one date of embargo
+            assert (inner.test == fold.test).all()
+
+
+def test_paths_hold_every_row_once():
+    rng = np.random.default_rng(5)
+    target = wild_target(rng)
+    cv = CombinatorialPurged(5, 3, "0D", "0D")
+    folds = cv.folds(target)
+    told = [pd.DataFrame({"y_hat": f.number + f.test / 1e6}, target.index[f.test]).sample(frac=1, random_state=1) for f in folds]
+    walks = assemble_paths(told, folds, target)
+    block, known = block_of(target, 5), target.y.notna().to_numpy()
+    assert len(walks) == len(cv.paths()) == 6
+    pairs = []
+    for path, walk in enumerate(walks):
+        assert walk.index.equals(target.index[known]) and set(walk.path) == {path}
+        judge = cv.paths()[path][block[known]]
+        np.testing.assert_allclose(walk.y_hat, judge + np.flatnonzero(known) / 1e6, rtol=0, atol=1e-12)
+        pairs += list(zip(cv.paths()[path].tolist(), range(5)))
+    assert sorted(pairs) == sorted((k, b) for k, blocks in enumerate(combinations(range(5), 3)) for b in blocks)
 
 
 def test_pickles():

@@ -14,6 +14,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'futures_nb.asof.join_asof': ('01_data/asof.html#join_asof', 'futures_nb/asof.py'),
                                  'futures_nb.asof.read_vix': ('01_data/asof.html#read_vix', 'futures_nb/asof.py'),
                                  'futures_nb.asof.vix_known_at': ('01_data/asof.html#vix_known_at', 'futures_nb/asof.py')},
+            'futures_nb.autoscale': {},
             'futures_nb.backtest': { 'futures_nb.backtest.Backtest': ('05_evaluation/backtest.html#backtest', 'futures_nb/backtest.py'),
                                      'futures_nb.backtest.Backtest.__repr__': ( '05_evaluation/backtest.html#backtest.__repr__',
                                                                                 'futures_nb/backtest.py'),

@@ -54,19 +54,19 @@ def rank_among(x, knots, out):
     """Share of the train rows below each `x` (n,), interpolated between `knots` (n_knots,), which rise; in the middle where knots are equal."""
     last = len(knots) - 1
     for i in range(len(x)):
-        v = x[i]
-        if v < knots[0]: out[i] = 0.0
-        elif v > knots[last]: out[i] = 1.0
-        else:
-            a, b = 0, last                      # the first knot that is not below v
-            while a < b:
-                mid = (a + b) // 2
-                if knots[mid] < v: a = mid + 1
-                else: b = mid
-            if knots[a] == v:
-                while b < last and knots[b + 1] == v: b += 1
-                out[i] = 0.5 * (a + b) / last
-            else: out[i] = (a - 1 + (v - knots[a - 1]) / (knots[a] - knots[a - 1])) / last
+        v, a, left = x[i], 0, last + 1
+        while left > 1:                         # how many knots are below v, by halves and without a branch that a processor could guess wrong
+            half = left // 2
+            a += half * (knots[a + half - 1] < v)
+            left -= half
+        a += knots[a] < v                       # the first knot that is not below v
+        if a > last: out[i] = 1.0
+        elif knots[a] == v:
+            b = a
+            while b < last and knots[b + 1] == v: b += 1
+            out[i] = 0.5 * (a + b) / last
+        elif a == 0: out[i] = 0.0
+        else: out[i] = (a - 1 + (v - knots[a - 1]) / (knots[a] - knots[a - 1])) / last
 
 # %% ../nbs/03_learning/05_scalers.ipynb #05-scalers-16
 P_MIN = 1e-7                  # the normal output ends at the quantiles of this and of 1 minus this, as in scikit-learn
@@ -96,7 +96,7 @@ class QuantileScaler(RobustScaler):
         if self.output not in ("normal", "uniform"): raise DataError(f"QuantileScaler: output is {self.output!r}; normal or uniform")
         if self.n_quantiles < 2: raise DataError(f"QuantileScaler: n_quantiles is {self.n_quantiles}; at least 2")
         told = super()._learn(name, x, unit, is_exempt, index)
-        knots = np.percentile(np.sort(x), np.linspace(0, 1, min(self.n_quantiles, len(x))) * 100)
+        knots = percentiles(x, np.linspace(0, 1, min(self.n_quantiles, len(x))) * 100)
         return told | dict(knots=np.maximum.accumulate(knots), is_linear=is_exempt or told["floor"] in ("ulp", "unit", "range"))
 
     def _apply(self, values, index):

@@ -51,7 +51,8 @@ def percentiles(
     place = (len(x) - 1) * (np.asarray(q, dtype=np.float64) / 100)
     low = np.floor(place).astype(np.intp)
     ranks, parted = np.unique(low), np.array(x, dtype=np.float64)
-    _part(parted, ranks)
+    if len(ranks) > 64: parted.sort()                   # then every rank is in its place, and sooner
+    else: _part(parted, ranks)
     ends = np.append(ranks[1:] + 1, len(x))             # the neighbour above a rank is the smallest from there up to the next rank
     above = {k: parted[k + 1:end].min() if k + 1 < len(x) else parted[k] for k, end in zip(ranks, ends)}
     a, b, t = parted[low], np.array([above[k] for k in low]), place - low

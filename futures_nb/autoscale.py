@@ -185,11 +185,11 @@ def make_scaler(
         if key not in known: raise DataError(f"make_scaler: a {kind} scaler has no option {key!r}{nearest_name(key, known)} (it has: {', '.join(known)})")
     return SCALERS[kind](**options)
 
-
+# %% ../nbs/03_learning/07_autoscale.ipynb #07-autoscale-26b
 def auto_to_dict(scaler) -> dict:
     """`AutoScaler.to_dict`: what every scaler writes, the choices, and the scalers of its parts."""
     state = scaler_to_dict(scaler)
-    state["params"].pop("catalogue")   # what it declared has been used, and stands in the choices
+    state["params"].pop("catalogue")
     return state | {"scaler": scaler.scaler_, "why": scaler.why_, "parts": {kind: part.to_dict() for kind, part in scaler.parts_.items()}}
 
 

@@ -76,7 +76,7 @@ def _make_part(kind, options):
     by_option = {key: {name: given[key] for name, given in options.items() if key in given} for key in ("center", "scale", "unit")}
     return _PARTS[kind](**{key: value for key, value in by_option.items() if value})
 
-
+# %% ../nbs/03_learning/07_autoscale.ipynb #07-autoscale-12a
 class AutoScaler(ColumnScaler):
     """For each column the scaler that `choose_scaler` finds for it from the catalogue and the train rows; `report()` says which, and why."""
     kind = "auto"

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .autoscale import SCALERS, make_scaler, scaler_from_dict
 from .features import FEATURES
-from .scaling import SCALERS, make_scaler, row_name, scaler_from_dict
+from .scaling import row_name
 from .schema import DataError, check_schema, make_index
 from .splits import Fold
 from .store import write_whole

@@ -67,11 +67,13 @@ class _Block(nn.Module):
 
 class _Bounded(nn.Module):
     """What both nets share: the bound at each end, a head that starts at zero, weights from `seed` alone."""
-    def __init__(self, n_features, hidden, depth, dropout, n_out, x_max, y_max, seed):
+    def __init__(self, n_features, hidden, depth, dropout, n_out, x_max, y_max, seed, input_norm=None):
         super().__init__()
         if n_features < 1 or n_out < 1: raise ValueError(f"{type(self).__name__}: n_features is {n_features} and n_out {n_out}; both are at least 1")
         if not y_max > 0: raise ValueError(f"{type(self).__name__}: y_max is {y_max}; pass a positive number of target sigmas, e.g. 5.0")
+        if input_norm not in (None, "batch"): raise ValueError(f"{type(self).__name__}: input_norm is {input_norm!r}; pass None for scaled columns, or 'batch'")
         self.n_features, self.n_out, self.y_max, self.seed = n_features, n_out, float(y_max), seed
+        self.input_norm = nn.BatchNorm1d(n_features, affine=False) if input_norm else None   # before the bound, for columns nobody has scaled
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.bound = BoundedInput(x_max)
@@ -82,6 +84,7 @@ class _Bounded(nn.Module):
         with torch.no_grad(): entry.weight[:, -1] = 0  # the flag of missing numbers says nothing yet
 
     def forward(self, x):                             # (B, F) -> (B,), or (B, n_out) for n_out > 1
+        if self.input_norm is not None: x = self.input_norm(x)
         z = self.head(self.body(self.bound(x)))       # (B, n_out)
         return soft_bound(z.squeeze(1) if self.n_out == 1 else z, self.y_max)
 
@@ -103,8 +106,9 @@ class ResidualMLP(_Bounded):
         x_max: float = 10.0,   # Bound of the input [scales of the feature]
         y_max: float = 5.0,    # Bound of the output [standard deviations of the target]
         seed: int = 0,         # Of the weights
+        input_norm: str | None = None, # `"batch"`: the columns are raw, and each batch is normalised before the bound
     ):
-        super().__init__(n_features, hidden, depth, dropout, n_out, x_max, y_max, seed)
+        super().__init__(n_features, hidden, depth, dropout, n_out, x_max, y_max, seed, input_norm)
 
     def build(self, hidden, depth, dropout):
         if not isinstance(hidden, int): raise ValueError(f"ResidualMLP: hidden is {hidden!r}; a residual net has one width, e.g. 64")
@@ -115,8 +119,8 @@ class ResidualMLP(_Bounded):
 class MLP(_Bounded):
     """A plain net, linear layers and ReLU, between the same two bounds; `hidden` is one width or one per layer, such as `(128, 64)`."""
     def __init__(self, n_features: int, hidden: int | tuple = 64, depth: int = 2, dropout: float = 0.0, n_out: int = 1,
-                 x_max: float = 10.0, y_max: float = 5.0, seed: int = 0):
-        super().__init__(n_features, hidden, depth, dropout, n_out, x_max, y_max, seed)
+                 x_max: float = 10.0, y_max: float = 5.0, seed: int = 0, input_norm: str | None = None):
+        super().__init__(n_features, hidden, depth, dropout, n_out, x_max, y_max, seed, input_norm)
 
     def build(self, hidden, depth, dropout):
         dims = [hidden] * depth if isinstance(hidden, int) else hidden   # depth 0 leaves a linear model

@@ -187,6 +187,53 @@ def test_a_window_may_begin_right_after_the_last_answer(last_test, window, is_ov
         else: make_dataset(features, target, other, window=window)
 
 
+def test_the_longest_answer_counts_not_the_last():
+    index = make_index("ESZ24", pd.date_range("2024-10-01", periods=100, freq="h", tz="UTC"))
+    features = pd.DataFrame({"f": np.random.default_rng(0).normal(size=100)}, index)
+    target = pd.DataFrame({"y": 0.01, "t1": index.get_level_values("ts") + pd.Timedelta("1h")}, index)
+    target.iloc[42, 1] = index[55][1]                      # a test row in the middle is answered late
+    fold = Fold(np.r_[20:40, 58:80], np.arange(0), np.arange(41, 46))
+    make_dataset(features, target, fold, window=3)
+    with pytest.raises(DataError, match=r"window of train row \(ESZ24, 2024-10-03 10:00 UTC\) reaches back to 2024-10-03 07:00.*as do 1 of 42 train windows"):
+        make_dataset(features, target, fold, window=4)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_sample_without_its_own_row_is_an_error_and_not_a_short_past(window):
+    features, target, fold = market()
+    features.iloc[fold.test[7], 2] = np.nan
+    with pytest.raises(DataError, match="features column 'f2' is nan in row"): make_dataset(features, target, fold, window=window)
+
+
+def test_an_infinite_past_is_an_error():
+    features, target, fold = market()
+    dataset = make_dataset(features, target, fold, window=4)
+    needed = features.index.get_indexer(dataset.x_index)
+    only_past = np.setdiff1d(needed, np.concatenate([fold.train, fold.valid, fold.test]))[0]
+    features.iloc[only_past, 2] = np.inf
+    make_dataset(features, target, fold)                   # the row is no sample
+    with pytest.raises(DataError, match="features column 'f2' is inf in row"): make_dataset(features, target, fold, window=4)
+
+
+def test_the_scale_is_that_of_the_train_rows_themselves():
+    """Rows that are only somebody's past teach no scale, and rows left out for their short past do not either."""
+    from futures_nb.scaling import make_scaler
+    features, target, fold = market()
+    dataset = make_dataset(features, target, fold, window=9)
+    own = features.loc[dataset.index[dataset.train]]
+    assert len(own) < len(fold.train)
+    assert dataset.scaler.to_dict() == make_scaler("robust").fit(own).to_dict()
+    assert dataset.y_scale == float(target.loc[own.index, "y"].to_numpy().std())
+
+
+@pytest.mark.parametrize("key, value", [("y_scale", 0.5), ("window", 4), ("columns", ["f0", "f2", "f1"]), ("digest", "0" * 64), ("format", 1)])
+def test_a_changed_json_is_refused(tmp_path, key, value):
+    make_dataset(*market(), window=5).save(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(DataError, match="save the data set again"): Dataset.load(tmp_path)
+
+
 def test_all_windows_need_no_memory_of_their_own():
     features, target, fold = market(n_columns=20, n_contracts=6, minutes=5)
     T = 200

@@ -436,7 +436,6 @@ def load_dataset(
     data = tensors.read_bytes() if tensors.is_file() else b""
     if hashlib.sha256(data).hexdigest() != about["sha256"]: raise DataError(f"Dataset.load: {tensors} is not the file that was saved; save the data set again")
     a = load(data)
-    a = {name: a.pop(name).copy() for name in list(a)}                  # they are views of bytes, which torch may not write to
     index = _index_from(a, "", about["contracts"])
     x_index = None if about["window"] is None else _index_from(a, "x_", about["x_contracts"])
     fold = Fold(*(a.pop(f"fold_{name}") for name in ("train", "valid", "test")), about["fold"])

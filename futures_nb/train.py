@@ -190,7 +190,13 @@ class _Rows:
     valid: torch.Tensor
 
 
+def _check_single(dataset, who):
+    if getattr(dataset, "window", None) is not None:
+        raise DataError(f"{who}: the dataset has windows of {dataset.window} rows, and this takes single rows; make it with window=None, or train on dataset.batches()")
+
+
 def _check_rows(dataset, loss):
+    _check_single(dataset, "fit")
     n = {name: len(getattr(dataset, name)) for name in ("train", "valid")}
     for name, count in n.items():
         if count == 0: raise DataError(f"fit: dataset has no {name} row; give the splitter more days, or a larger `valid` share, so that every part has rows")
@@ -596,6 +602,7 @@ def _positions(dataset, rows) -> np.ndarray:
 
 
 def _check_columns(fit, dataset, who):
+    _check_single(dataset, who)
     if list(dataset.columns) != list(fit.columns):
         wrong = next((f"{a!r} where {b!r} was" for a, b in zip(dataset.columns, fit.columns) if a != b), f"{len(dataset.columns)} columns, not {len(fit.columns)}")
         raise DataError(f"{who}: the dataset has {wrong} in the fit; use the columns of the fit in their order")

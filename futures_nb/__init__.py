@@ -40,6 +40,8 @@ _CHAPTERS = {
     "splits": "Fold WalkForward plot_folds",
     "scaling": "RobustScaler make_scaler",
     "dataset": "Dataset make_dataset",
+    "distributions": "clip_table column_facts distribution_fits drift_between tail_table",
+    "series_tests": "arch_lm ljung_box rows_apart unit_root_tests",
     "nets": "MLP ResidualMLP",
     "losses": "direction huber",
     "step": "train_step",

@@ -42,6 +42,8 @@ _CHAPTERS = {
     "dataset": "Dataset make_dataset",
     "distributions": "clip_table column_facts distribution_fits drift_between tail_table",
     "series_tests": "arch_lm ljung_box rows_apart unit_root_tests",
+    "exploration": "Exploration",
+    "exploring": "explore",
     "nets": "MLP ResidualMLP",
     "losses": "direction huber",
     "step": "train_step",

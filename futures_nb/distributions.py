@@ -56,9 +56,15 @@ def count_modes(
     n_bins = int(np.clip((hi - lo) / h * 8, 64, 4096))          # eight bins a bandwidth
     step = (hi - lo) / n_bins
     pad = int(np.ceil(4 * h / step))
-    counts = np.histogram(inside, n_bins, (lo, hi))[0].astype(np.float64)
+    counts = _sorted_counts(inside, n_bins, lo, hi).astype(np.float64)
     density = gaussian_filter1d(np.pad(counts, pad), h / step, mode="constant")
     return len(find_peaks(density, height=MODE_SHARE * density.max(), prominence=MODE_SHARE * density.max())[0])
+
+
+def _sorted_counts(s, n_bins, lo, hi):
+    """Histogram of a sorted column that lies between `lo` and `hi`: the edges are found, not the values."""
+    inner = np.searchsorted(s, np.linspace(lo, hi, n_bins + 1)[1:-1])
+    return np.diff(np.r_[0, inner, len(s)])
 
 # %% ../nbs/03_learning/06_distributions.ipynb #06-distributions-14
 NORMAL_TAILS = 3.4490   # (p99 - p1) / IQR of a normal column
@@ -98,7 +104,8 @@ def _moments(s):
     var = np.mean(z * z)
     if not var > 0: return np.nan, np.nan
     z /= np.sqrt(var)
-    return float(np.mean(z**3)), float(np.mean(z**4) - 3)
+    z2 = z * z
+    return float(np.mean(z2 * z)), float(np.mean(z2 * z2) - 3)      # a power of 3 or 4 takes ten times as long
 
 
 def lag_correlation(
@@ -127,7 +134,7 @@ def robust_histogram(
     lo, hi = max(s[0], p1 - (p99 - p1) / 2), min(s[-1], p99 + (p99 - p1) / 2)
     if not hi - lo > 1e-12 * max(abs(lo), abs(hi)): lo, hi = lo - (abs(lo) or 1.0) / 2, hi + (abs(hi) or 1.0) / 2
     a, b = np.searchsorted(s, lo), np.searchsorted(s, hi, "right")
-    return dict(lo=float(lo), hi=float(hi), counts=np.histogram(s[a:b], n_bins, (lo, hi))[0].tolist(), left=int(a), right=int(len(s) - b))
+    return dict(lo=float(lo), hi=float(hi), counts=_sorted_counts(s[a:b], n_bins, lo, hi).tolist(), left=int(a), right=int(len(s) - b))
 
 # %% ../nbs/03_learning/06_distributions.ipynb #06-distributions-22
 def fit_student(

@@ -29,7 +29,7 @@ NUMBERS = {   # the numeric columns of each frame; those in TEXTS are words
     "drift": "ks ks_level psi psi_level tau n_a n_b",
     "problems": "score",
 }
-TEXTS = {"columns": "reasons", "tails": "unit", "series": "verdict", "clusters": "representative", "problems": "reasons scaler why"}
+TEXTS = {"columns": "reasons scaler why", "tails": "unit", "series": "verdict", "clusters": "representative", "problems": "reasons scaler why"}
 KEYS = {"columns": ["name"], "target": ["distribution"], "tails": [], "clips": ["clip"], "series": ["name", "clock"], "clusters": ["name"], "drift": ["name", "fold"], "problems": ["name"]}
 
 def empty_frame(name: str) -> pd.DataFrame:

@@ -405,6 +405,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                   'futures_nb/exploration.py'),
                                         'futures_nb.exploration.heat_map': ( '03_learning/exploration.html#heat_map',
                                                                              'futures_nb/exploration.py'),
+                                        'futures_nb.exploration.how_rare': ( '03_learning/exploration.html#how_rare',
+                                                                             'futures_nb/exploration.py'),
                                         'futures_nb.exploration.in_percent': ( '03_learning/exploration.html#in_percent',
                                                                                'futures_nb/exploration.py'),
                                         'futures_nb.exploration.p_value': ( '03_learning/exploration.html#p_value',

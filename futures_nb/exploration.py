@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NUMBERS', 'TEXTS', 'KEYS', 'LOOK', 'empty_frame', 'Exploration', 'exploration_from_dict', 'short', 'in_percent',
-           'p_value', 'told_in_words', 'draw_histogram', 'heat_map', 'draw_density', 'draw_quantiles', 'explored_page',
-           'plot_distributions', 'plot_target', 'plot_clusters', 'plot_drift']
+           'how_rare', 'p_value', 'told_in_words', 'draw_histogram', 'heat_map', 'draw_density', 'draw_quantiles',
+           'explored_page', 'plot_distributions', 'plot_target', 'plot_clusters', 'plot_drift']
 
 # %% ../nbs/03_learning/08_exploration.ipynb #08-exploration-02
 import json
@@ -141,6 +141,13 @@ def in_percent(x) -> str:
     return "0 %" if x == 0 else f"{100 * x:.1f} %" if abs(x) >= 0.001 else f"{100 * x:.2g} %".replace("-", "−")
 
 
+def how_rare(p) -> str:
+    """A share that may be tiny: in percent, or "1 in 1.7 million"."""
+    if p is None or not math.isfinite(p) or p >= 1e-4 or p <= 0: return in_percent(p)
+    n, word = next(((1 / p / size, word) for size, word in ((1e12, ""), (1e9, " billion"), (1e6, " million"), (1, "")) if 1 / p >= size))
+    return "never" if p < 1e-12 else f"1 in {n:,.3g}{word}" if word else f"1 in {n:,.0f}"
+
+
 def p_value(p) -> str:
     """A p-value with three decimals at most."""
     return "–" if p is None or not math.isfinite(p) else "&lt; 0.001" if p < 0.001 else f"{p:.3f}"
@@ -152,11 +159,11 @@ def told_in_words(e: Exploration) -> list[str]:
     if len(e.target) == 2:
         t, normal = e.target.loc["student"], e.target.loc["normal"]
         told.append(f"Target: Student's t with {short(t.nu)} degrees of freedom ({short(t.nu_low)} to {short(t.nu_high)}) " +
-                    ("describes it better than" if t.aic < normal.aic - 2 else "describes it no better than") + f" the normal distribution (AIC {short(t.aic, 6)} against {short(normal.aic, 6)}; {short(t.n)} labels that do not overlap).")
+                    ("describes it better than" if t.aic < normal.aic - 2 else "describes it no better than") + f" the normal distribution (AIC {t.aic:,.0f} against {normal.aic:,.0f}; {short(t.n)} labels that do not overlap).".replace("-", "−"))
         five = e.tails[(e.tails["unit"] == "sigma") & (e.tails["k"] == 5)]
         for _, r in five.iterrows(): told.append(f"Beyond five sigma: {short(r.n_observed)} of {short(t.n)} labels; the normal distribution expects {short(r.normal * t.n, 2)}, Student's t {short(r.student * t.n, 2)}.")
         idle = [name for name, r in e.clips.iterrows() if r.n_clipped == 0]
-        if idle: told.append(f"A clip at {' or '.join(map(str, idle))} would touch no label: the largest is {short(e.clips['largest'].max())}.")
+        if idle: told.append(f"A clip at {', '.join(map(str, idle))} would touch no label: the largest is {short(e.clips['largest'].max())}.")
     if len(e.columns):
         worst = ", ".join(map(str, e.problems.index[:3]))
         told.append(f"{len(e.problems)} of {len(e.columns)} features need a look" + (f", first of all {worst}." if worst else "."))
@@ -201,7 +208,7 @@ def heat_map(
     names = "".join(f'<text x="{left - 4}" y="{top + i * high + high - 3}" text-anchor="end">{escape(_cut(str(n)))}</text>' for i, n in enumerate(row_names))
     names += "".join(f'<text x="{left + (j + 0.5) * wide}" y="11" text-anchor="middle">{escape(str(n))}</text>' for j, n in enumerate(column_names))
     width, height = left + wide * max(map(len, values), default=0) + 1, top + high * len(values) + 1
-    return f'<svg viewBox="0 0 {width} {height}" style="max-width:{max(width * 1.15, 260):.0f}px" role="img" aria-label="{escape(label, quote=True)}">{cells}{names}</svg>'
+    return f'<svg viewBox="0 0 {width} {height}" style="max-width:{min(max(width * 1.15, 260), 560):.0f}px" shape-rendering="crispEdges" role="img" aria-label="{escape(label, quote=True)}">{cells}{names}</svg>'
 
 
 def _cut(name): return name if len(name) <= 24 else name[:23] + "…"
@@ -254,8 +261,8 @@ LOOK = """<style>
 .fx h3{font-size:1rem;margin:1.6rem 0 .4rem}.fx ul{margin:.3rem 0;padding-left:1.2rem}.fx .soft,.fx figcaption{color:var(--fx-soft);font-size:.8125rem}.fx p{margin:.4rem 0}
 .fx .wide{overflow-x:auto;max-width:100%}.fx table{border-collapse:collapse;font-size:.8125rem;font-variant-numeric:tabular-nums;margin:.3rem 0;color:inherit;background:none}.fx th,.fx td{padding:.25rem .8rem .25rem 0;text-align:left;vertical-align:top;border:0;border-bottom:1px solid var(--fx-line);white-space:nowrap;background:none}
 .fx th{color:var(--fx-soft);font-weight:500}.fx td.wraps{white-space:normal;min-width:13rem}.fx figure{margin:0}.fx svg{width:100%;height:auto;display:block}.fx svg text{fill:var(--fx-soft);font-size:10px}
-.fx .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1rem;max-width:56rem}.fx .many{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.6rem,1fr));gap:.7rem .9rem}.fx .many b{font-weight:500;font-size:.75rem;overflow-wrap:anywhere;display:block;line-height:1.2}
-.fx .many small{color:var(--fx-soft);font-size:.6875rem}.fx .bar{fill:var(--fx-past);stroke:none}.fx .bad{fill:var(--fx-bad);stroke:none}.fx b.bad{color:var(--fx-bad)}.fx .far,.fx svg text.far{fill:var(--fx-bad);stroke:none}.fx .axis{stroke:var(--fx-line);fill:none}.fx .heat{fill:var(--fx-main)}
+.fx .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1rem;max-width:56rem}.fx .many{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.4rem,1fr));gap:.7rem .9rem}.fx .many b{font-weight:500;font-size:.75rem;overflow-wrap:anywhere;display:block;line-height:1.2}
+.fx .many small{color:var(--fx-soft);font-size:.6875rem;line-height:1.25;display:block}.fx .many svg{max-width:15rem}.fx .bar{fill:var(--fx-past);stroke:none}.fx .bad{fill:var(--fx-bad);stroke:none}.fx b.bad{color:var(--fx-bad)}.fx .far,.fx svg text.far{fill:var(--fx-bad);stroke:none}.fx .axis{stroke:var(--fx-line);fill:none}.fx .heat{fill:var(--fx-main)}
 .fx .line{stroke:var(--fx-main);stroke-width:1.8;fill:none}.fx .dash{stroke:var(--fx-soft);stroke-dasharray:4 3;stroke-width:1.4;fill:none}.fx .dot{fill:var(--fx-main);stroke:none}.fx .hollow{fill:none;stroke:var(--fx-soft)}.fx details{margin:.6rem 0}.fx summary{cursor:pointer;color:var(--fx-main)}
 </style>"""
 
@@ -282,7 +289,7 @@ def _target_part(e):
     if drawn:
         told += (f'<div class="pair"><figure>{draw_density(drawn["histogram"], e.target)}<figcaption>Density, logarithmic. Dashed: normal. Line: Student’s t, {short(t.nu)} degrees of freedom.</figcaption></figure>'
                  f'<figure>{draw_quantiles(drawn["qq"])}<figcaption>Quantiles. Hollow: normal. Filled: Student’s t. On the line the distribution is right.</figcaption></figure></div>')
-    rows = [[f"{short(r.k)} {escape(r.unit)}", short(r.distance), short(r.n_observed), in_percent(r.observed), in_percent(r.normal), in_percent(r.student)] for _, r in e.tails.iterrows()]
+    rows = [[f"{short(r.k)} {escape(r.unit)}", short(r.distance), short(r.n_observed), in_percent(r.observed), how_rare(r.normal), how_rare(r.student)] for _, r in e.tails.iterrows()]
     told += "<p>How often a label is extreme:</p>" + _table(["beyond", "distance", "labels", "share", "normal expects", "Student’s t expects"], rows)
     rows = [[escape(str(name)), short(r.bound), short(r.n_clipped), in_percent(r.share), f"{r.mean_moved:+.2f}".replace("-", "−") if math.isfinite(r.mean_moved) else "–", in_percent(r.variance_kept)] for name, r in e.clips.iterrows()]
     return told + "<p>What a clip would do:</p>" + _table(["clip", "bound", "rows clipped", "share", "mean moves [standard errors]", "variance kept"], rows)
@@ -302,11 +309,12 @@ def _distributions_part(e):
     bad, order = set(e.problems.index), [*[n for n in e.problems.index if n in drawn], *[n for n in drawn if n not in e.problems.index]]
     def one(name):
         r = e.columns.loc[name] if name in e.columns.index else None
-        small = "" if r is None else f"<small>{in_percent(r.beyond)} beyond 5 MAD{f', {in_percent(r.zeros)} zero' if r.zeros > 0.01 else ''}{f', {short(r.modes)} modes' if r.modes > 1 else ''}</small>"
+        says = [] if r is None else [(math.isfinite(r.beyond), f"{in_percent(r.beyond)} beyond 5 MAD"), (r.zeros > 0.01, f"{in_percent(r.zeros)} zero"), (r.modes > 1 and r.distinct > 2, f"{short(r.modes)} modes")]
         mark = ' class="bad"' if name in bad else ""
-        return f'<figure><b{mark}>{escape(name)}</b>{draw_histogram(drawn[name], name, name in bad)}{small}</figure>'
+        return f'<figure><b{mark}>{escape(name)}</b>{draw_histogram(drawn[name], name, name in bad)}<small>{", ".join(words for said, words in says if said)}</small></figure>'
     return ("<h3>Distributions</h3><p class='soft'>Axis: the 1st to the 99th percentile and half as much on each side. Counts at the sides: rows outside. Coloured: in the list of problems.</p>"
-            f'<div class="many">{"".join(map(one, order))}</div>')
+            f'<div class="many">{"".join(one(n) for n in order if n in bad)}</div>'
+            f'<details open><summary>{len([n for n in order if n not in bad])} without a known fault</summary><div class="many">{"".join(one(n) for n in order if n not in bad)}</div></details>')
 
 # %% ../nbs/03_learning/08_exploration.ipynb #08-exploration-22
 def _clusters_part(e):

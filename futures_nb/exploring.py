@@ -58,7 +58,7 @@ def column_faults(
 def _shape_faults(f):
     out = []
     tails = max(f["far"] / 0.001 if f["n_far"] >= 3 else 0.0, f["beyond"] / 0.08)
-    if tails >= 1 and not f["residue"]: out.append(("tails", 1 + min(4.0, math.log2(tails)), f"tails: {100 * f['beyond']:.2g} % of the rows beyond {BEYOND} MAD, {100 * f['far']:.2g} % beyond {FAR} MAD, the farthest at {f['farthest']:.3g} MAD"))
+    if tails >= 1 and not f["residue"]: out.append(("tails", 1 + min(4.0, math.log2(tails)), f"tails: {100 * f['beyond']:.2g} % of the rows beyond {BEYOND} MAD{f', {100 * far:.2g} % beyond {FAR} MAD' if (far := f['far']) else ''}, the farthest at {min(f['farthest'], 1e15):,.0f} MAD"))
     if f["zeros"] >= 0.3: out.append(("zeros", 1 + 4 * (f["zeros"] - 0.3) / 0.7, f"zeros: {100 * f['zeros']:.0f} % of the rows"))
     elif f["mad"] == 0: out.append(("one value", 3.0, f"one value: more than half of the rows are {f['median']:g}"))
     low, high = f["at_low"], f["at_high"]

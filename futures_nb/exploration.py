@@ -8,7 +8,6 @@ __all__ = ['NUMBERS', 'TEXTS', 'KEYS', 'LOOK', 'empty_frame', 'Exploration', 'ex
            'explored_page', 'plot_distributions', 'plot_target', 'plot_clusters', 'plot_drift']
 
 # %% ../nbs/03_learning/08_exploration.ipynb #08-exploration-02
-import json
 import math
 from dataclasses import dataclass, field
 from html import escape
@@ -167,7 +166,7 @@ def told_in_words(e: Exploration) -> list[str]:
     if len(e.columns):
         worst = ", ".join(map(str, e.problems.index[:3]))
         told.append(f"{len(e.problems)} of {len(e.columns)} features need a look" + (f", first of all {worst}." if worst else "."))
-    if len(e.problems) and "plan" in e.info: told.append("Scaling: " + ", ".join(f"{name} {n}" for name, n in e.info["plan"].items()) + ".")
+    if len(e.problems) and "plan" in e.info: told.append(f"Scaling by {e.info.get('scaler')}: " + ", ".join(f"{name} {n}" for name, n in e.info["plan"].items()) + ".")
     return told
 
 # %% ../nbs/03_learning/08_exploration.ipynb #08-exploration-14
@@ -299,7 +298,7 @@ def _problems_part(e):
     if not len(e.columns): return ""
     if not len(e.problems): return "<h3>Problems</h3><p>No column has a fault that this page knows.</p>"
     rows = [[f"<code>{escape(str(name))}</code>", short(r.score, 2), escape(r.reasons), escape(r.scaler), escape(r.why)] for name, r in e.problems.iterrows()]
-    return ("<h3>Problems, worst first</h3>" + _table(["feature", "score", "why it is here", "scaling", "why so"], rows, wraps=("why it is here", "why so")) +
+    return ("<h3>Problems, worst first</h3>" + _table(["feature", "score", "why it is here", f"by {escape(str(e.info.get('scaler')))}", "why so"], rows, wraps=("why it is here", "why so")) +
             f"<p class='soft'>{escape(e.info.get('score_words', ''))}</p>")
 
 

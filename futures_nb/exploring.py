@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from .distributions import (BEYOND, FAR, clip_table, column_facts, correlation_time, distribution_fits, drift_between, quantile_of,
+from .distributions import (BEYOND, FAR, clip_table, column_facts, distribution_fits, drift_between, quantile_of,
                                       robust_histogram, tail_table)
 from .exploration import Exploration, empty_frame
 from .features import FEATURES
@@ -308,6 +308,7 @@ def explore(
     told = [f"Explored: {len(inside):,} rows from {ts.min():%Y-%m-%d} to {ts.max():%Y-%m-%d}, {which}; {features.shape[1]} features."]
     if n_twice: told.append(f"{n_twice:,} of these rows have the moment of another contract's row; they count in the distributions, not in what depends on order.")
     if len(sample) < len(once): told.append(f"Counts and extremes come from all rows, rank correlations and the scaler's plan from {len(sample):,} at equal steps.")
+    if y_told := (target.attrs.get("target") or {} if target is not None else {}).get("clip"): told.append(f"The target was clipped at ±{y_told:g} when it was made; what lay beyond is not seen here.")
     info = dict(told=told, n_rows=len(inside), n_sample=len(sample), n_correlated=n_whole, threshold=CLUSTER_CUT, scaler=scaler, score_words=SCORE_WORDS,
                 series_words=series_words, plan={str(k): int(v) for k, v in plan["scaler"].value_counts().items()})
     return Exploration(columns.join(scored), fits, tails, clip, series, clusters, drift, problems, dict(histograms=drawn, rho=rho) | ({"target": picture} if picture else {}), info)

@@ -434,6 +434,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                'futures_nb/exploring.py'),
                                       'futures_nb.exploring._shape_faults': ( '03_learning/exploring.html#_shape_faults',
                                                                               'futures_nb/exploring.py'),
+                                      'futures_nb.exploring._told': ('03_learning/exploring.html#_told', 'futures_nb/exploring.py'),
                                       'futures_nb.exploring._worst_drift': ( '03_learning/exploring.html#_worst_drift',
                                                                              'futures_nb/exploring.py'),
                                       'futures_nb.exploring.cluster_columns': ( '03_learning/exploring.html#cluster_columns',

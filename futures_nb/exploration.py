@@ -398,6 +398,7 @@ def plot_target(e, ax=None):
     ax[1].plot(qq["student"], qq["observed"], "o", color="C0", ms=3, label="Student's t")
     ax[1].set(xlabel="expected quantile", ylabel="observed quantile", title="On the line the distribution is right")
     ax[1].legend(frameon=False, fontsize=8)
+    for one in ax: one.locator_params(axis="x", nbins=4)
     return ax
 
 # %% ../nbs/03_learning/08_exploration.ipynb #08-exploration-28

@@ -13,8 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from .distributions import (BEYOND, FAR, clip_table, column_facts, distribution_fits, drift_between, quantile_of,
-                                      robust_histogram, tail_table)
+from .distributions import (BEYOND, FAR, clip_table, column_facts, distribution_fits, drift_between, robust_histogram, tail_table)
 from .exploration import Exploration, empty_frame
 from .features import FEATURES
 from .scaling import SCALERS, make_scaler
@@ -214,7 +213,7 @@ def series_part(
     said.append(f"One test in twenty rejects by chance: about {0.05 * n:.0f} of {n} features in each column of p-values. Level: stationary, wanders (unit root), or comes back to a level that moves.")
     return pd.concat([p for p in parts if len(p)]) if any(map(len, parts)) else empty_frame("series"), " ".join(said)
 
-
+# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-23
 def target_part(
     y: np.ndarray,     # Labels that do not overlap, finite
     every: np.ndarray, # All labels of the rows, finite
@@ -224,13 +223,14 @@ def target_part(
     if len(y) < 20 or np.ptp(y) == 0: return empty_frame("target"), empty_frame("tails"), empty_frame("clips"), None
     from scipy import stats
     fits = distribution_fits(y)
-    p = (np.arange(1, min(len(y), 120) + 1) - 0.5) / min(len(y), 120)
+    at = np.unique(np.r_[np.arange(15), np.linspace(0, len(y) - 1, 90).round(), len(y) - 1 - np.arange(15)].astype(np.int64))   # every extreme, the middle thinned
+    p = (at + 0.5) / len(y)
     (mean, std), t = fits.loc["normal", ["loc", "scale"]], fits.loc["student"]
-    qq = dict(observed=quantile_of(np.sort(y), p).tolist(), normal=stats.norm.ppf(p, mean, std).tolist(), student=stats.t.ppf(p, t["nu"], t["loc"], t["scale"]).tolist())
+    qq = dict(observed=np.sort(y)[at].tolist(), normal=stats.norm.ppf(p, mean, std).tolist(), student=stats.t.ppf(p, t["nu"], t["loc"], t["scale"]).tolist())
     wide = robust_histogram(y, 60)
     return fits.rename_axis("distribution"), tail_table(y, fits), clip_table(every, clips), dict(histogram=wide, qq=qq)
 
-# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-23
+# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-24
 def _facts_part(features, rows, once, progress):
     """Facts and histogram of every column over all `rows`, and the rows of its extremes; `once` has each moment once."""
     from tqdm.auto import tqdm
@@ -244,7 +244,7 @@ def _facts_part(features, rows, once, progress):
         if finite.any(): extreme |= {int(rows[np.where(finite, x, -np.inf).argmax()]), int(rows[np.where(finite, x, np.inf).argmin()])}
     return facts, drawn, np.array(sorted(extreme), np.int64)
 
-
+# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-25
 def _cluster_part(features, sample):
     """Clusters, twins, the picture's matrix in the clusters' order, and how many rows they come from."""
     X = features.iloc[sample].to_numpy(np.float64)
@@ -269,7 +269,27 @@ def _rank_problems(facts, worst, twins, plan):
     scored = pd.DataFrame(rows).set_index("name").join(plan)
     return scored, scored[scored["score"] > 0].sort_values("score", ascending=False, kind="stable")
 
-# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-25
+# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-26
+def _labels(target, chosen):
+    """Values of the labels among the chosen rows that do not overlap, and of all of them."""
+    if target is None: return np.zeros(0), np.zeros(0)
+    rows, _ = rows_in_time(target.index, chosen)
+    y = target["y"].to_numpy(np.float64)
+    live = rows[np.isfinite(y[rows])]
+    apart = live[rows_apart(target.index.get_level_values("ts")[live], pd.DatetimeIndex(target["t1"])[live])]
+    return y[apart], y[chosen][np.isfinite(y[chosen])]
+
+def _told(features, target, rows, which, n_twice, n_thinned):
+    """Sentences that say what was looked at."""
+    ts = features.index.get_level_values("ts")[rows]
+    told = [f"Explored: {len(rows):,} rows from {ts.min():%Y-%m-%d} to {ts.max():%Y-%m-%d}, {which}; {features.shape[1]} features."]
+    if n_twice: told.append(f"{n_twice:,} of these rows have the moment of another contract's row; they count in the distributions, not in what depends on order.")
+    if n_thinned: told.append(f"Counts and extremes come from all rows, rank correlations and the scaler's plan from {n_thinned:,} at equal steps.")
+    clip = (target.attrs.get("target") or {}).get("clip") if target is not None else None
+    if clip: told.append(f"The target was clipped at ±{clip:g} when it was made; what lay beyond is not seen here.")
+    return told
+
+# %% ../nbs/03_learning/09_exploring.ipynb #09-exploring-28
 def explore(
     features: pd.DataFrame,      # One column per feature, index `(contract, ts)`
     target: pd.DataFrame | None = None, # `y` and `t1`, on the same bars; None: features alone
@@ -304,21 +324,6 @@ def explore(
     series, series_words = series_part(features, once, y if target is not None else None, progress)
     columns = pd.DataFrame(facts).T.infer_objects().astype(np.float64).rename_axis("name")
     columns["drift"], columns["drift_level"] = ([worst.get(n, {}).get(k, np.nan) for n in columns.index] for k in ("ks", "ks_level"))
-    ts = features.index.get_level_values("ts")[inside]
-    told = [f"Explored: {len(inside):,} rows from {ts.min():%Y-%m-%d} to {ts.max():%Y-%m-%d}, {which}; {features.shape[1]} features."]
-    if n_twice: told.append(f"{n_twice:,} of these rows have the moment of another contract's row; they count in the distributions, not in what depends on order.")
-    if len(sample) < len(once): told.append(f"Counts and extremes come from all rows, rank correlations and the scaler's plan from {len(sample):,} at equal steps.")
-    if y_told := (target.attrs.get("target") or {} if target is not None else {}).get("clip"): told.append(f"The target was clipped at ±{y_told:g} when it was made; what lay beyond is not seen here.")
-    info = dict(told=told, n_rows=len(inside), n_sample=len(sample), n_correlated=n_whole, threshold=CLUSTER_CUT, scaler=scaler, score_words=SCORE_WORDS,
+    info = dict(told=_told(features, target, inside, which, n_twice, len(sample) if len(sample) < len(once) else 0), n_rows=len(inside), n_sample=len(sample), n_correlated=n_whole, threshold=CLUSTER_CUT, scaler=scaler, score_words=SCORE_WORDS,
                 series_words=series_words, plan={str(k): int(v) for k, v in plan["scaler"].value_counts().items()})
     return Exploration(columns.join(scored), fits, tails, clip, series, clusters, drift, problems, dict(histograms=drawn, rho=rho) | ({"target": picture} if picture else {}), info)
-
-
-def _labels(target, chosen):
-    """Values of the labels among the chosen rows that do not overlap, and of all of them."""
-    if target is None: return np.zeros(0), np.zeros(0)
-    rows, _ = rows_in_time(target.index, chosen)
-    y = target["y"].to_numpy(np.float64)
-    live = rows[np.isfinite(y[rows])]
-    apart = live[rows_apart(target.index.get_level_values("ts")[live], pd.DatetimeIndex(target["t1"])[live])]
-    return y[apart], y[chosen][np.isfinite(y[chosen])]

@@ -6,7 +6,7 @@
 __all__ = ['BASELINES', 'check_run', 'has_work', 'claim_run', 'bars_digest', 'is_writer', 'count_trials', 'load_market',
            'load_bars', 'rows_for', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows',
            'still_columns', 'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem',
-           'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
+           'look_before', 'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import datetime
@@ -29,6 +29,7 @@ from .bars import read_bars
 from .config import RunConfig, config_to_toml, load_config
 from .dataset import make_dataset
 from .demo import demo_bars
+from .exploring import explore
 from .features import FEATURES, make_features
 from .quality import check_bars
 from .report import make_report
@@ -295,7 +296,7 @@ def run(
     config: RunConfig | None = None, # None: the demo market, all defaults
     progress: bool = True,  # Say the stages and show bars of progress
 ) -> Path:
-    """The run's folder, with predictions.parquet, backtest.parquet, run.json and report.html in it.
+    """The run's folder, with explore.json, predictions.parquet, backtest.parquet, run.json and report.html in it.
 
     Raises `DataError` for whatever is wrong with the configuration, the files or the folder. The same call after a kill
     goes on where the last checkpoint stood and ends with the same numbers.
@@ -315,6 +316,8 @@ def run(
         missing_labels = target.attrs["target"].get("missing", {})
         features, target, rows, folds = problem(config, bars, features, target)
         out = claim_run(config, bars)
+    with clock.stage("a look before training"):
+        look_before(features, target, folds, out, t.clip, clock.bars)
     with clock.stage("training"), one_thread():
         predictions, beside, fold_rows = fit_folds(config, features, target, folds, out, clock)
     with clock.stage("evaluation"):
@@ -346,6 +349,13 @@ def problem(config, bars, features, target):
                         embargo=s.embargo).folds(target)
     rows["left_out"] = still_columns(features.iloc[folds[0].train])
     return features.drop(columns=rows["left_out"]), target, rows, folds
+
+
+def look_before(features, target, folds, out, clip, progress):
+    """Explore the train rows of the first fold and write explore.json into `out`, whole; the first rank alone does it."""
+    if not is_writer(): return
+    seen = explore(features, target, folds, clips=(clip or 0.1,), progress=progress)
+    write_whole(out / "explore.json", json.dumps(seen.to_dict(), allow_nan=False).encode())
 
 
 def evaluate(config, bars, predictions, beside, out) -> dict:

@@ -1,4 +1,6 @@
 """GARCH against arch: filter, likelihood, and tops on random and real windows; the published benchmark; walking forward."""
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,7 +99,7 @@ def test_a_warm_start_on_a_bound_does_not_stick(model):
     """Noise, then GARCH: the first fits lie on a bound, the later ones must leave it and be as good as cold ones."""
     rng = np.random.default_rng(7)
     x = np.concatenate([rng.standard_normal(600), garch_path(rng.standard_normal(1400), 0.05, 0.15, 0.8)[0]])
-    fits = fnb.garch_vol(pd.Series(x), model=model, refit=100, min_obs=400, window=500).attrs["garch"]
+    fits = fnb.garch_fits(fnb.garch_vol(pd.Series(x), model=model, refit=100, min_obs=400, window=500))
     assert (fits["n_on_bound"].iloc[:2] > 0).any() and (fits["n_on_bound"].iloc[-3:] == 0).any()
     for row in fits.itertuples():
         assert row.loglik > fnb.fit_garch(x[row.position - 500 if row.position >= 500 else 0:row.position], model=model).loglik - 1e-6
@@ -108,10 +110,27 @@ def test_walk_forward_by_contract_and_its_account():
     r = np.log(bars["close"]).groupby(level="contract").diff()
     vol = fnb.garch_vol(r, refit=60, min_obs=200)
     alone = fnb.garch_vol(r.loc[["ESM22"]], refit=60, min_obs=200)
-    assert same_bits(vol.loc[["ESM22"]], alone).all() and list(vol.attrs["garch"].columns[:3]) == ["position", "ts", "mu"]
+    assert same_bits(vol.loc[["ESM22"]], alone).all() and list(fnb.garch_fits(vol).columns[:4]) == ["position", "contract", "ts", "mu"]
     assert vol.isna().groupby(level="contract").sum().tolist() == [201, 201]
     scaled = fnb.garch_vol(100 * r, refit=60, min_obs=200)
     np.testing.assert_allclose(scaled, 100 * vol, rtol=1e-4)
+
+
+def test_two_walks_can_be_joined_and_their_account_is_plain():
+    """attrs are compared when frames are joined, and written where they are stored: plain lists can be both, a table cannot."""
+    bars = fnb.synth_bars(n_contracts=2, n_days=8, seed=1, minutes=15)
+    r = np.log(bars["close"]).groupby(level="contract").diff()
+    vol, gjr = fnb.garch_vol(r, refit=60, min_obs=200), fnb.garch_vol(r, model="gjr", refit=60, min_obs=200)
+    assert json.loads(json.dumps(vol.attrs["garch"])) == vol.attrs["garch"]
+    assert pd.concat([vol, fnb.garch_vol(r, refit=60, min_obs=200)]).attrs == vol.attrs and "garch" not in pd.concat([vol, gjr], axis=1).attrs
+    with pytest.raises(fnb.DataError, match="before it is joined"): fnb.garch_fits(pd.concat([vol, gjr]))
+    fits = fnb.garch_fits(vol)
+    assert fits["ts"].dtype == vol.index.get_level_values("ts").dtype and (pd.MultiIndex.from_frame(fits[["contract", "ts"]]) == vol.index[fits["position"]]).all()
+    local = vol.tz_convert("America/New_York", level="ts")
+    assert (fnb.garch_fits(local)["ts"] == fits["ts"]).all() and fnb.garch_fits(local)["ts"].dtype == local.index.get_level_values("ts").dtype
+    still = fnb.garch_fits(fnb.garch_vol(pd.Series(np.zeros(300)), min_obs=250, refit=25))       # no variance, no fit: said, and still JSON
+    assert still["ts"].tolist() == [250, 275] and still[["alpha", "loglik", "n_iter"]].isna().all(axis=None) and not still["converged"].any()
+    assert fnb.garch_fits(fnb.garch_vol(pd.Series(np.zeros(100)))).shape == (0, 13)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from arch import arch_model
+from scipy.optimize import minimize
 
 import futures_nb as fnb
 from futures_nb.garch import MODELS, garch_filter, log_likelihood, usual_backcast
@@ -90,8 +91,32 @@ def test_published_benchmark(data_dir):
     np.testing.assert_allclose(fit.params[["omega", "alpha", "beta"]], [0.0107613, 0.153134, 0.805974], rtol=5e-5)
     np.testing.assert_allclose(fit.se, [0.00846212, 0.00285271, 0.0265228, 0.0335527], rtol=1e-3)
     assert abs(fit.params["mu"] + 0.00619041) < 2e-5 and fit.loglik == pytest.approx(-1106.607, abs=1e-3) and fit.converged
+    def moving(p): return -log_likelihood(np.array([p[0], p[1], p[2], 0.0, p[3], 0.0]), 0, False, x, np.mean((x - p[0]) ** 2))
+    best = fit.params.to_numpy()
+    for _ in range(5): best = minimize(moving, best, method="Nelder-Mead", options=dict(xatol=1e-10, fatol=1e-13, maxiter=5000)).x
+    np.testing.assert_allclose(best, [-0.00619041, 0.0107613, 0.153134, 0.805974], rtol=1e-5)
     egarch = fnb.fit_garch(x, model="egarch", backcast=np.mean((x - x.mean()) ** 2))
     np.testing.assert_allclose(egarch.params[["omega", "alpha", "gamma", "beta"]], [-0.12633934, 0.33305593, -0.03845788, 0.91265374], atol=1e-3)
+
+
+@pytest.mark.parametrize("model, dist", KINDS)
+def test_robust_standard_errors(model, dist):
+    """Bollerslev and Wooldridge (1992), against arch at our top, and at its own."""
+    x = garch_path(np.random.default_rng(8).standard_t(5, 3000) / np.sqrt(5 / 3), 0.05, 0.1, 0.85)[0]     # fat tails: under normal surprises the two kinds of error differ
+    fit = fnb.fit_garch(x, model=model, dist=dist)
+    problem, theirs = arch_fit(x, model, dist)
+    assert not fit.on_bound and abs(fit.loglik - theirs.loglikelihood) < 1e-3
+    classic, robust = (np.sqrt(np.diag(problem.compute_param_cov(fit.params.to_numpy(), robust=r))) for r in (False, True))
+    np.testing.assert_allclose(fit.se, classic, rtol=1e-3)
+    np.testing.assert_allclose(fit.robust_se, robust, rtol=1e-3)
+    np.testing.assert_allclose(fit.robust_se, theirs.std_err, rtol=0.02)
+    if dist == "normal": assert (fit.robust_se / fit.se)["alpha"] > 1.2
+
+
+def test_no_standard_error_on_a_bound():
+    from arch.data import sp500
+    fit = fnb.fit_garch(100 * np.log(sp500.load()["Adj Close"]).diff().dropna(), model="gjr")
+    assert fit.on_bound == ("alpha",) and fit.se.isna().equals(fit.robust_se.isna()) and fit.se.index[fit.se.isna()].tolist() == ["alpha"]
 
 
 @pytest.mark.parametrize("model", ["garch", "gjr"])

@@ -36,7 +36,7 @@ def arch_loop(x, window, positions):
 def race(name, x, window):
     x = x[:window + REFIT * N_FITS]
     ours = lambda: fnb.garch_vol(pd.Series(x), refit=REFIT, min_obs=window, window=window)
-    fits = ours().attrs["garch"]
+    fits = fnb.garch_fits(ours())
     n = len(fits)
     positions = fits["position"].to_numpy()[::max(1, n // SAMPLE)][:SAMPLE]
     gap = fits.set_index("position")["loglik"][positions].to_numpy() - arch_loop(x, window, positions)

@@ -28,7 +28,7 @@ _CHAPTERS = {
     "windows": "rolling_session_sum",
     "realized": "bipower_variation garman_klass_variance jump_share parkinson_variance realized_measures realized_semivariances realized_variance rogers_satchell_variance",
     "garch": "GarchFit fit_garch",
-    "garchvol": "garch_vol",
+    "garchvol": "garch_fits garch_vol",
     "har": "combine_forecasts diebold_mariano forecast_losses garch_forecasts har_forecast model_confidence_set naive_forecasts qlike",
     "hurst": "fractional_noise hurst_curve hurst_exponent hurst_null plot_hurst",
     "memory": "rolling_hurst",

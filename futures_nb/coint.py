@@ -16,6 +16,7 @@ import numba
 import numpy as np
 import pandas as pd
 
+from .returns import log_positive
 from .schema import DataError, check_schema, contract_runs, series_runs
 from .windows import FAR, SESSION, soft
 
@@ -268,7 +269,7 @@ def cointegration(
     _check_cointegration(y, x, window, method, trend, lags, step)
     is_johansen, values = method == "johansen", np.empty((len(y), 8))
     two = [np.array(s, dtype=np.float64) for s in (y, x)]
-    if log: two = [np.log(np.where(v > 0, v, np.nan)) for v in two]
+    if log: two = [log_positive(v) for v in two]
     tested, n_effective = np.zeros(len(y), bool), 0.0
     for a, b in series_runs(y.index):
         roll_pair(two[0][a:b], two[1][a:b], window, step, _TRENDS[trend], lags, is_johansen, tested[a:b], values[a:b])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'FAMILIES', 'OTHER_AGE', 'Feature', 'in_sessions', 'Catalogue', 'Family', 'add_family', 'choose_features',
-           'families_for', 'make_tape', 'log_positive', 'feed', 'make_memories', 'View', 'own_column', 'FeatureError',
+           'families_for', 'make_tape', 'feed', 'make_memories', 'View', 'own_column', 'FeatureError',
            'contract_columns', 'join_known', 'closes_of', 'make_features', 'feature']
 
 # %% ../nbs/02_features/17_features.ipynb #16-features-02
@@ -26,7 +26,7 @@ from .plain import (CLOCK_FEATURES, CLOCK_INPUTS, HOUR_FEATURES, HOUR_INPUTS, RE
                               VIX_FEATURES, VIX_INPUTS, VOLUME_FEATURES, VOLUME_INPUTS, clock_run, hour_run, hour_state, quarters_to_roll, returns_run,
                               returns_state, shared_run, shared_state, vix_columns, vix_run, volume_run, volume_state)
 from .realized import REALIZED_FEATURES, REALIZED_INPUTS, realized_run, realized_state
-from .returns import block_sums
+from .returns import block_sums, log_positive
 from .schema import BAR_COLUMNS, DataError, check_schema, contract_runs, instrument, nearest_name
 from .series import check_mapped
 from .sessions import off_session, to_sessions
@@ -170,11 +170,6 @@ def make_tape(part, contract):
     tape["quarters"] = quarters_to_roll(date, contract)
     if "other_close" in tape: tape["log_other"] = log_positive(tape["other_close"])
     return tape
-
-
-def log_positive(x):
-    """Log of `x`, NaN where it is not positive."""
-    return np.log(np.where(x > 0, x, np.nan))
 
 
 def feed(families, memories, tape):

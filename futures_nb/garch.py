@@ -551,6 +551,7 @@ class GarchFit:
     dist: str
     params: pd.Series
     se: pd.Series            # from the observed information; NaN on a bound
+    robust_se: pd.Series     # holds when the surprises have another distribution than `dist` says: Bollerslev and Wooldridge (1992); NaN on a bound
     loglik: float
     converged: bool
     cond_vol: pd.Series      # standard deviation of each return from those before it
@@ -563,7 +564,7 @@ class GarchFit:
                            doc="How much of a variance is left one return later.")
 
     def _repr_html_(self):
-        table = pd.DataFrame(dict(estimate=self.params, se=self.se)).to_html(float_format="{:.6g}".format)
+        table = self._table().to_html(float_format="{:.6g}".format)
         return f"<p>{self}</p>{table}"
 
     def __str__(self):
@@ -571,7 +572,9 @@ class GarchFit:
         bound = f", on a bound: {' '.join(self.on_bound)}" if self.on_bound else ""
         return f"{self.model}, {self.dist}: log-likelihood {self.loglik:.4f}, persistence {self.persistence:.4f}, {self.n_iter} iterations{said}{bound}"
 
-    def __repr__(self): return f"{self}\n{pd.DataFrame(dict(estimate=self.params, se=self.se)).to_string(float_format='{:.6g}'.format)}"
+    def __repr__(self): return f"{self}\n{self._table().to_string(float_format='{:.6g}'.format)}"
+
+    def _table(self): return pd.DataFrame(dict(estimate=self.params, se=self.se, robust_se=self.robust_se))
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-25
 def check_returns(returns, where, n_least):
@@ -625,17 +628,38 @@ def _scaled_back(theta, code, scale):
     return user, J
 
 
-def _standard_errors(theta, code, student, r, backcast, fixed, at_bound):
-    """Roots of the diagonal of the inverse observed information (differences of the exact gradient), and the whole covariance; NaN for what is fixed or at a bound."""
+def _own_log_likelihoods(theta, code, student, r, backcast):
+    """Log-likelihood of each return, given those before it."""
+    var = np.empty(len(r))
+    garch_filter(theta, code, r, backcast, var)
+    z2 = (r - theta[0]) ** 2 / var
+    if not student: return -0.5 * (math.log(2 * math.pi) + np.log(var) + z2)
+    nu = 1 / theta[5]
+    return t_constant(nu) - 0.5 * np.log(var) - 0.5 * (nu + 1) * np.log1p(z2 / (nu - 2))
+
+
+def _covariances(theta, code, student, r, backcast, fixed, at_bound):
+    """Inverse of the observed information (differences of the exact gradient), and the sandwich with the scores of the returns inside; NaN for what is fixed or at a bound."""
     free = [i for i in range(6) if not fixed[i] and NAMES[i] not in at_bound]
-    H, g, B, out = np.empty((6, 6)), np.empty((2, 6)), np.empty((6, 6)), np.empty(25)
-    for i in free:
+    H, g, B, out, scores = np.empty((6, 6)), np.empty((2, 6)), np.empty((6, 6)), np.empty(25), np.empty((len(r), len(free)))
+    for column, i in enumerate(free):
         h = 1e-5 * max(1.0, abs(theta[i])) if i != 1 or code == 2 else 1e-4 * theta[1]
-        for k, sign in enumerate((1, -1)): evaluate(theta + sign * h * np.eye(6)[i], code, student, r, backcast, out, g[k], B)
+        up, down = theta + h * np.eye(6)[i], theta - h * np.eye(6)[i]
+        for k, moved in enumerate((up, down)): evaluate(moved, code, student, r, backcast, out, g[k], B)
         H[i] = (g[0] - g[1]) / (2 * h)
-    cov, inner = np.full((6, 6), np.nan), -H[np.ix_(free, free)]
-    if free: cov[np.ix_(free, free)] = np.linalg.inv((inner + inner.T) / 2)
-    return cov
+        scores[:, column] = (_own_log_likelihoods(up, code, student, r, backcast) - _own_log_likelihoods(down, code, student, r, backcast)) / (2 * h)
+    cov, robust, inner, at = np.full((6, 6), np.nan), np.full((6, 6), np.nan), -H[np.ix_(free, free)], np.ix_(free, free)
+    if free:
+        cov[at] = np.linalg.inv((inner + inner.T) / 2)
+        robust[at] = cov[at] @ (scores.T @ scores) @ cov[at]
+    return cov, robust
+
+
+def _roots(cov, J):
+    """Standard errors in the units that `J` leads to."""
+    se, known = np.full(6, np.nan), ~np.isnan(np.diag(cov))
+    se[known] = np.sqrt(np.maximum(np.diag(J @ np.nan_to_num(cov) @ J.T), 0.0))[known]
+    return se
 
 # %% ../nbs/02_features/08_garch.ipynb #08-garch-27
 def fit_garch(
@@ -661,12 +685,9 @@ def fit_garch(
     ll, status, n_iter = cold_fit(code, student, fixed, z, mean, start, theta)
     user, J = _scaled_back(theta, code, scale)
     met, var = bounds_met(theta, code, student), np.empty(len(z))
-    cov = _standard_errors(theta, code, student, z, start, fixed, met)
-    known = ~np.isnan(np.diag(cov))
-    se = np.full(6, np.nan)
-    se[known] = np.sqrt(np.maximum(np.diag(J @ np.nan_to_num(cov) @ J.T), 0.0))[known]
+    se, robust_se = (_roots(cov, J) for cov in _covariances(theta, code, student, z, start, fixed, met))
     garch_filter(theta, code, z, start, var)
     names = [name for name, is_fixed in zip(NAMES, fixed) if not is_fixed]
     pick = ~fixed
-    return GarchFit(model, dist, pd.Series(user[pick], names), pd.Series(se[pick], names), float(ll - len(x) * math.log(scale)), status == CONVERGED,
+    return GarchFit(model, dist, pd.Series(user[pick], names), pd.Series(se[pick], names), pd.Series(robust_se[pick], names), float(ll - len(x) * math.log(scale)), status == CONVERGED,
                     pd.Series(scale * np.sqrt(var), index, name="cond_vol"), met, float(start * scale**2), int(n_iter), n_missing)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIT_COLUMNS', 'N_DIURNAL', 'N_FIT', 'BAR_SLOTS', 'BUCKETS', 'LEAST_BARS', 'GARCH_FEATURES', 'pull_inside',
-           'count_bounds', 'warm_fit', 'unit_returns', 'rescale', 'walk', 'garch_vol', 'GarchState', 'garch_state',
-           'garch_report', 'diurnal_factor', 'recent_returns', 'fit_session', 'keep_bar', 'next_bucket', 'take_return',
-           'garch_run']
+           'count_bounds', 'warm_fit', 'unit_returns', 'rescale', 'walk', 'garch_vol', 'garch_fits', 'GarchState',
+           'garch_state', 'garch_report', 'diurnal_factor', 'recent_returns', 'fit_session', 'keep_bar', 'next_bucket',
+           'take_return', 'garch_run']
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-02
 import math
@@ -115,15 +115,27 @@ def walk(r, model, student, fixed, min_obs, refit, window, sigma, fits):
 def _one_walk(x, code, student, refit, min_obs, window):
     sigma, fits = np.full(len(x), np.nan), np.empty((max(0, -(-(len(x) - min_obs) // refit)), len(FIT_COLUMNS)))
     if len(x) > min_obs: walk(x, code, student, fixed_of(code, student), min_obs, refit, window or 0, sigma, fits)
-    return sigma, pd.DataFrame(fits, columns=list(FIT_COLUMNS))
+    return sigma, fits
 
 
-def _fit_table(fits, index):
-    """The fits of a walk with their times, converged or not, and what lies on a bound."""
-    fits = fits.assign(ts=index[fits["position"].astype(int)], converged=fits["status"].eq(CONVERGED), is_cold=fits["is_cold"].eq(1.0))
-    return fits.astype({"position": int})[["position", "ts", *NAMES, "loglik", "converged", "n_on_bound", "is_cold", "n_iter"]]
+def _labels(index):
+    """Labels as JSON has them: times as text, in UTC where they have a zone."""
+    if isinstance(index, pd.DatetimeIndex): return [t.isoformat() for t in (index if index.tz is None else index.tz_convert("UTC"))]
+    return index.tolist() if index.dtype.kind in "iuf" else [str(x) for x in index]
 
 
+def _fit_lists(fits, index):
+    """The fits of a walk as plain lists, one per column of `garch_fits`; what is missing is None."""
+    column = dict(zip(FIT_COLUMNS, fits.T))
+    rows = column["position"].astype(np.int64)
+    told, at = dict(position=rows.tolist()), index[rows]
+    if at.nlevels > 1: told["contract"] = _labels(at.get_level_values(0))
+    told["ts"] = _labels(at.get_level_values(-1))
+    for name in (*NAMES, "loglik"): told[name] = [None if x != x else x for x in column[name].tolist()]
+    told["converged"], told["n_on_bound"] = (column["status"] == CONVERGED).tolist(), [None if x != x else int(x) for x in column["n_on_bound"].tolist()]
+    return told | dict(is_cold=(column["is_cold"] == 1.0).tolist(), n_iter=[None if x != x else int(x) for x in column["n_iter"].tolist()])
+
+# %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-08b
 def garch_vol(
     returns:pd.Series,    # Any unit; of one series, or with the index `(contract, ts)`, then contract by contract
     *,
@@ -135,21 +147,34 @@ def garch_vol(
 ) -> pd.Series:           # Standard deviation, on the index of `returns`
     """Volatility of each return by a model that was fitted on returns before it only; NaN for the first `min_obs` and the leading NaN.
 
-    `.attrs["garch"]` is the table of all fits: parameters in the unit of the returns, log-likelihood, whether they converged, how many bounds they lie on. Raises
-    `DataError` for a NaN inside, and for `min_obs` below 50 or above `window`.
+    `garch_fits` reads the account of all fits, which lies in `.attrs["garch"]` as plain lists. Raises `DataError` for a NaN inside, and for `min_obs` below 50 or above `window`.
     """
     code, student = check_model(model, dist, "garch_vol")
     if refit < 1 or min_obs < 50: raise DataError(f"garch_vol: refit is {refit}, min_obs {min_obs}; pass 1 or more, and 50 or more")
     if window is not None and window < min_obs: raise DataError(f"garch_vol: window is {window}, below min_obs {min_obs}")
     returns = returns if isinstance(returns, pd.Series) else pd.Series(np.asarray(returns, dtype=np.float64))
-    out, tables = np.full(len(returns), np.nan), []
+    out, walks = np.full(len(returns), np.nan), [np.empty((0, len(FIT_COLUMNS)))]
     for a, b in series_runs(returns.index):
-        x, index, skip = check_returns(returns.iloc[a:b], "garch_vol", 0)
+        x, _, skip = check_returns(returns.iloc[a:b], "garch_vol", 0)
         out[a + skip:b], fits = _one_walk(x, code, student, refit, min_obs, window)
-        tables.append(_fit_table(fits, index).assign(position=lambda t, first=a + skip: t["position"] + first))
+        fits[:, 0] += a + skip
+        walks.append(fits)
     sigma = pd.Series(out, returns.index, name="garch_vol")
-    sigma.attrs["garch"] = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    sigma.attrs["garch"] = _fit_lists(np.concatenate(walks), returns.index)
     return sigma
+
+
+def garch_fits(
+    vol:pd.Series,        # What `garch_vol` returned
+) -> pd.DataFrame:        # One row per fit: `position`, `contract` (if there are any), `ts`, parameters, `loglik`, `converged`, `n_on_bound`, `is_cold`, `n_iter`
+    """Every fit behind a walk: parameters in the unit of the returns, when it was made, whether it converged, how many bounds it lies on, and whether it started cold.
+
+    Raises `DataError` for a series that has no fits with it, such as the join of two results.
+    """
+    if "garch" not in vol.attrs: raise DataError('garch_fits: the series has no attrs["garch"]; pass what garch_vol returned, before it is joined with another')
+    table, when = pd.DataFrame(vol.attrs["garch"]), vol.index.get_level_values(-1)
+    if isinstance(when, pd.DatetimeIndex): table["ts"] = pd.to_datetime(table["ts"], format="ISO8601", utc=when.tz is not None).astype(when.dtype)
+    return table.astype({name: float for name in (*NAMES, "loglik", "n_on_bound", "n_iter")})
 
 # %% ../nbs/02_features/09_garchvol.ipynb #09-garchvol-17
 N_DIURNAL, N_FIT, BAR_SLOTS, BUCKETS, LEAST_BARS = 10, 5, 1440, 49, 100   # sessions of the factor and of a fit; bars kept of a session; half hours and the first bar; fewest returns of a fit

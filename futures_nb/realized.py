@@ -16,6 +16,7 @@ import numba
 import numpy as np
 import pandas as pd
 
+from .returns import log_positive
 from .schema import DataError, check_schema, contract_runs, instrument
 from .sessions import off_session, session_table, to_sessions
 from .windows import FAR, MINUTES, SESSION, Ring, SessionSums, at_least, log_of, ring_lag, ring_push, ring_state, session_sum_step, session_sums_state
@@ -59,27 +60,21 @@ def range_variances(o, h, l, c):
     return span * span / (4 * math.log(2)), 0.5 * span * span - (2 * math.log(2) - 1) * move * move, (h - c) * (h - o) + (l - c) * (l - o)
 
 
-def _logs(*prices):
-    """Logs of prices, NaN where one is not positive."""
-    prices = [np.asarray(p, dtype=np.float64) for p in prices]
-    return [np.log(np.where(p > 0, p, np.nan)) for p in prices]
-
-
 def parkinson_variance(high, low):
     """Variance of each bar from its range; NaN where a price is not positive. Source: Parkinson (1980)."""
-    h, l = _logs(high, low)
+    h, l = log_positive(high), log_positive(low)
     return (h - l) ** 2 / (4 * math.log(2))
 
 
 def garman_klass_variance(open, high, low, close):
     """Variance of each bar from range and return, without the gap before it. Source: Garman and Klass (1980), the practical estimator."""
-    o, h, l, c = _logs(open, high, low, close)
+    o, h, l, c = map(log_positive, (open, high, low, close))
     return 0.5 * (h - l) ** 2 - (2 * math.log(2) - 1) * (c - o) ** 2
 
 
 def rogers_satchell_variance(open, high, low, close):
     """Variance of each bar, whatever its drift; without the gap before it. Source: Rogers and Satchell (1991)."""
-    o, h, l, c = _logs(open, high, low, close)
+    o, h, l, c = map(log_positive, (open, high, low, close))
     return (h - c) * (h - o) + (l - c) * (l - o)
 
 # %% ../nbs/02_features/07_realized.ipynb #07-realized-18
@@ -153,7 +148,7 @@ def realized_measures(
     owner = np.repeat(np.arange(len(contract_runs(bars.index))), [b - a for _, a, b in contract_runs(bars.index)])[rows]
     date, minute = clock["trade_date"].to_numpy()[rows], clock["minute"].to_numpy()[rows].astype(np.int64)
     new = np.append(True, (date[1:] != date[:-1]) | (owner[1:] != owner[:-1]))[:len(rows)]
-    bounds, logs = np.append(np.flatnonzero(new), len(rows)), _logs(*(bars[c].to_numpy()[rows] for c in ("open", "high", "low", "close")))
+    bounds, logs = np.append(np.flatnonzero(new), len(rows)), [log_positive(bars[c].to_numpy()[rows]) for c in ("open", "high", "low", "close")]
     inside = np.diff(minute)[~new[1:]]
     values = np.full((len(bounds) - 1, len(MEASURES)), np.nan)
     session_measures(*logs, minute, bounds, minutes or 0, int(inside.min()) if len(inside) else 1, values)

@@ -1,8 +1,11 @@
 """GARCH against arch: filter, likelihood, and tops on random and real windows; the published benchmark; walking forward."""
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from arch import arch_model
+from scipy.optimize import minimize
 
 import futures_nb as fnb
 from futures_nb.garch import MODELS, garch_filter, log_likelihood, usual_backcast
@@ -88,8 +91,32 @@ def test_published_benchmark(data_dir):
     np.testing.assert_allclose(fit.params[["omega", "alpha", "beta"]], [0.0107613, 0.153134, 0.805974], rtol=5e-5)
     np.testing.assert_allclose(fit.se, [0.00846212, 0.00285271, 0.0265228, 0.0335527], rtol=1e-3)
     assert abs(fit.params["mu"] + 0.00619041) < 2e-5 and fit.loglik == pytest.approx(-1106.607, abs=1e-3) and fit.converged
+    def moving(p): return -log_likelihood(np.array([p[0], p[1], p[2], 0.0, p[3], 0.0]), 0, False, x, np.mean((x - p[0]) ** 2))
+    best = fit.params.to_numpy()
+    for _ in range(5): best = minimize(moving, best, method="Nelder-Mead", options=dict(xatol=1e-10, fatol=1e-13, maxiter=5000)).x
+    np.testing.assert_allclose(best, [-0.00619041, 0.0107613, 0.153134, 0.805974], rtol=1e-5)
     egarch = fnb.fit_garch(x, model="egarch", backcast=np.mean((x - x.mean()) ** 2))
     np.testing.assert_allclose(egarch.params[["omega", "alpha", "gamma", "beta"]], [-0.12633934, 0.33305593, -0.03845788, 0.91265374], atol=1e-3)
+
+
+@pytest.mark.parametrize("model, dist", KINDS)
+def test_robust_standard_errors(model, dist):
+    """Bollerslev and Wooldridge (1992), against arch at our top, and at its own."""
+    x = garch_path(np.random.default_rng(8).standard_t(5, 3000) / np.sqrt(5 / 3), 0.05, 0.1, 0.85)[0]     # fat tails: under normal surprises the two kinds of error differ
+    fit = fnb.fit_garch(x, model=model, dist=dist)
+    problem, theirs = arch_fit(x, model, dist)
+    assert not fit.on_bound and abs(fit.loglik - theirs.loglikelihood) < 1e-3
+    classic, robust = (np.sqrt(np.diag(problem.compute_param_cov(fit.params.to_numpy(), robust=r))) for r in (False, True))
+    np.testing.assert_allclose(fit.se, classic, rtol=1e-3)
+    np.testing.assert_allclose(fit.robust_se, robust, rtol=1e-3)
+    np.testing.assert_allclose(fit.robust_se, theirs.std_err, rtol=0.02)
+    if dist == "normal": assert (fit.robust_se / fit.se)["alpha"] > 1.2
+
+
+def test_no_standard_error_on_a_bound():
+    from arch.data import sp500
+    fit = fnb.fit_garch(100 * np.log(sp500.load()["Adj Close"]).diff().dropna(), model="gjr")
+    assert fit.on_bound == ("alpha",) and fit.se.isna().equals(fit.robust_se.isna()) and fit.se.index[fit.se.isna()].tolist() == ["alpha"]
 
 
 @pytest.mark.parametrize("model", ["garch", "gjr"])
@@ -97,7 +124,7 @@ def test_a_warm_start_on_a_bound_does_not_stick(model):
     """Noise, then GARCH: the first fits lie on a bound, the later ones must leave it and be as good as cold ones."""
     rng = np.random.default_rng(7)
     x = np.concatenate([rng.standard_normal(600), garch_path(rng.standard_normal(1400), 0.05, 0.15, 0.8)[0]])
-    fits = fnb.garch_vol(pd.Series(x), model=model, refit=100, min_obs=400, window=500).attrs["garch"]
+    fits = fnb.garch_fits(fnb.garch_vol(pd.Series(x), model=model, refit=100, min_obs=400, window=500))
     assert (fits["n_on_bound"].iloc[:2] > 0).any() and (fits["n_on_bound"].iloc[-3:] == 0).any()
     for row in fits.itertuples():
         assert row.loglik > fnb.fit_garch(x[row.position - 500 if row.position >= 500 else 0:row.position], model=model).loglik - 1e-6
@@ -108,10 +135,27 @@ def test_walk_forward_by_contract_and_its_account():
     r = np.log(bars["close"]).groupby(level="contract").diff()
     vol = fnb.garch_vol(r, refit=60, min_obs=200)
     alone = fnb.garch_vol(r.loc[["ESM22"]], refit=60, min_obs=200)
-    assert same_bits(vol.loc[["ESM22"]], alone).all() and list(vol.attrs["garch"].columns[:3]) == ["position", "ts", "mu"]
+    assert same_bits(vol.loc[["ESM22"]], alone).all() and list(fnb.garch_fits(vol).columns[:4]) == ["position", "contract", "ts", "mu"]
     assert vol.isna().groupby(level="contract").sum().tolist() == [201, 201]
     scaled = fnb.garch_vol(100 * r, refit=60, min_obs=200)
     np.testing.assert_allclose(scaled, 100 * vol, rtol=1e-4)
+
+
+def test_two_walks_can_be_joined_and_their_account_is_plain():
+    """attrs are compared when frames are joined, and written where they are stored: plain lists can be both, a table cannot."""
+    bars = fnb.synth_bars(n_contracts=2, n_days=8, seed=1, minutes=15)
+    r = np.log(bars["close"]).groupby(level="contract").diff()
+    vol, gjr = fnb.garch_vol(r, refit=60, min_obs=200), fnb.garch_vol(r, model="gjr", refit=60, min_obs=200)
+    assert json.loads(json.dumps(vol.attrs["garch"])) == vol.attrs["garch"]
+    assert pd.concat([vol, fnb.garch_vol(r, refit=60, min_obs=200)]).attrs == vol.attrs and "garch" not in pd.concat([vol, gjr], axis=1).attrs
+    with pytest.raises(fnb.DataError, match="before it is joined"): fnb.garch_fits(pd.concat([vol, gjr]))
+    fits = fnb.garch_fits(vol)
+    assert fits["ts"].dtype == vol.index.get_level_values("ts").dtype and (pd.MultiIndex.from_frame(fits[["contract", "ts"]]) == vol.index[fits["position"]]).all()
+    local = vol.tz_convert("America/New_York", level="ts")
+    assert (fnb.garch_fits(local)["ts"] == fits["ts"]).all() and fnb.garch_fits(local)["ts"].dtype == local.index.get_level_values("ts").dtype
+    still = fnb.garch_fits(fnb.garch_vol(pd.Series(np.zeros(300)), min_obs=250, refit=25))       # no variance, no fit: said, and still JSON
+    assert still["ts"].tolist() == [250, 275] and still[["alpha", "loglik", "n_iter"]].isna().all(axis=None) and not still["converged"].any()
+    assert fnb.garch_fits(fnb.garch_vol(pd.Series(np.zeros(100)))).shape == (0, 13)
 
 
 @pytest.fixture(scope="module")

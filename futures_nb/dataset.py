@@ -22,6 +22,7 @@ from .scaling import row_name
 from .schema import DataError, check_schema, make_index
 from .splits import Fold
 from .store import write_whole
+from .targets import check_fitted
 from .labels import row_dates
 
 # %% ../nbs/03_learning/10_dataset.ipynb #04-dataset-05
@@ -290,11 +291,12 @@ def make_dataset(
     """The samples of one fold as float32 arrays, with the scaler fitted on its train rows alone.
 
     Raises `DataError` naming the row `(contract, ts)` and the column of the first number that is not finite or that
-    float32 cannot hold, or the first row that `features` does not have; and if a train window reaches over test rows.
+    float32 cannot hold, or the first row that `features` does not have; if a train window reaches over test rows, or the target was fitted on them.
     """
     check_schema(features, (), "make_dataset")
     check_schema(target, ["y", "t1"], "make_dataset")
     window, gap = _check_options(window, gap)
+    check_fitted(target, fold.test, "make_dataset")
     s = _choose(features, target, fold, window, gap)
     index, chosen = target.index[s.rows], target.iloc[s.rows]
     x_index = index if window is None else features.index[s.needed]

@@ -13,13 +13,14 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from .garchvol import garch_vol
+from .labels import MAX_GAP
 from .roll import front_rows
 from .schema import BAR_COLUMNS, DataError, check_schema, make_index
 from .sessions import session_table, to_sessions
-from .targets import MAX_GAP, make_target
+from .targets import make_target
 from .vpoc import session_profiles
 from .wavelet import wavelet_run, wavelet_state
-from .garchvol import garch_vol
 
 # %% ../nbs/05_evaluation/04_daybook.ipynb #04-daybook-05
 @dataclass(eq=False, repr=False)

@@ -535,7 +535,8 @@ class LeakPrices:
         """Plain JSON."""
         rows = [{"leak": k, "stage": LEAKS[k].stage, "words": LEAKS[k].words, "prices": {m: t.loc[(k, m)].to_dict() for m in MEASURES}}
                 for t in [self.table] for k in dict.fromkeys(t.index.get_level_values("leak"))]
-        return {"rows": rows, "honest": self.honest, "not_here": self.not_here, "info": self.info}
+        absent = [{"leak": name, "words": LEAKS[name].words, "why": why} for name, why in self.not_here.items()]
+        return {"sentence": self.sentence, "rows": rows, "honest": self.honest, "not_here": absent, "info": self.info}
 
     @property
     def sentence(self) -> str:
@@ -548,7 +549,7 @@ class LeakPrices:
 
     def __repr__(self): return f"LeakPrices: {self.sentence}\n{self.table['price'].unstack()[list(MEASURES)].round(3)}"
 
-    def _repr_html_(self): return prices_html(self.to_dict(), self.sentence)
+    def _repr_html_(self): return prices_html(self.to_dict())
 
     def plot(self, ax=None):
         """Prices in accuracy with their intervals; returns the axes."""
@@ -562,13 +563,17 @@ def _price_cell(p, measure):
     return f"<td>{f'<b>{text}</b>' if p['low'] > 0 or p['high'] < 0 else text}</td>"
 
 
-def prices_html(told: dict, sentence: str) -> str:
-    """A table of what `LeakPrices.to_dict` returns; a price whose interval leaves out zero is bold."""
+def prices_html(
+    told: dict, # What `LeakPrices.to_dict` returned, also after a trip through JSON
+) -> str:
+    """A table in HTML; a price whose interval leaves out zero is bold."""
     head = "".join(f"<th>{x}</th>" for x in ("stage", "what is done", *(_UNITS[m][0] for m in MEASURES)))
-    body = "".join(f"<tr><td>{row['stage']}</td><td>{escape(row['words'])}</td>{''.join(_price_cell(row['prices'][m], m) for m in MEASURES)}</tr>" for row in told["rows"])
-    absent = "".join(f"<li>{escape(LEAKS[name].words)}: {escape(why)}</li>" for name, why in told["not_here"].items())
-    return (f"<div><p>{escape(sentence)}.</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            f"<p>Added by each leak alone, with the 95 % interval; bold where it leaves out zero.</p>{f'<p>Not priced:</p><ul>{absent}</ul>' if absent else ''}</div>")
+    body = "".join(f"<tr><td>{escape(row['stage'])}</td><td class='wraps'>{escape(row['words'])}</td>{''.join(_price_cell(row['prices'][m], m) for m in MEASURES)}</tr>"
+                   for row in told["rows"])
+    absent = "".join(f"<li>{escape(x['words'])}: {escape(x['why'])}</li>" for x in told["not_here"])
+    return (f"<div><p>{escape(told['sentence'])}.</p><div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            "<p class='note'>What each leak alone would have added, with the 95 % interval; bold where it leaves out zero. The line is a small one, made for the comparison: one row "
+            f"a trade date, a bar after the cash open, ridge regression.</p>{f'<p>Not priced here:</p><ul>{absent}</ul>' if absent else ''}</div>")
 
 
 def plot_prices(prices, ax=None):

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .schema import DataError, check_schema
 from .labels import row_dates
+from .schema import DataError, check_schema
+from .targets import check_fitted
 
 # %% ../nbs/03_learning/04_splits.ipynb #02-splits-07
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +77,7 @@ class _Rows:
     calendar: np.ndarray  # all trade dates of the frame, sorted
     dates: np.ndarray     # those that have a label
     day: np.ndarray       # which of `dates` each row is on
+    target: pd.DataFrame  # the frame itself
 
 
 def labelled_rows(
@@ -95,7 +97,7 @@ def labelled_rows(
     date = row_dates(index)
     calendar, day = np.unique(date, return_inverse=True)
     labelled, day = np.unique(day[row], return_inverse=True)
-    return _Rows(row, ts[row], t1[row], date[row], row_dates(index, target["t1"])[row], calendar, calendar[labelled], day)
+    return _Rows(row, ts[row], t1[row], date[row], row_dates(index, target["t1"])[row], calendar, calendar[labelled], day, target)
 
 # %% ../nbs/03_learning/04_splits.ipynb #02-splits-14b
 def date_runs(
@@ -114,7 +116,11 @@ def fold_of(
     parts: dict, # `train`, `valid`, `test`: bool, one per row
     lost: dict,  # {reason: bool, one per row}: rows that were taken out
 ) -> Fold:
-    """The fold of these rows; its `info` has the counts, the first and last trade date of each part, and under `gaps` the dates with rows taken out."""
+    """The fold of these rows; its `info` has the counts, the first and last trade date of each part, and under `gaps` the dates with rows taken out.
+
+    Raises `DataError` if the target was fitted (`make_target`, `fit_on`) on a time that the test rows or their labels touch.
+    """
+    check_fitted(rows.target, rows.position[parts["test"]], f"fold {number}")
     info = {"fold": number, **{f"n_{name}": int(mask.sum()) for name, mask in (lost | parts).items()}}
     for name, part in parts.items():
         day = rows.day[part]

@@ -217,7 +217,7 @@ def test_an_infinite_past_is_an_error():
 
 def test_the_scale_is_that_of_the_train_rows_themselves():
     """Rows that are only somebody's past teach no scale, and rows left out for their short past do not either."""
-    from futures_nb.scaling import make_scaler
+    from futures_nb.autoscale import make_scaler
     features, target, fold = market()
     dataset = make_dataset(features, target, fold, window=9)
     own = features.loc[dataset.index[dataset.train]]

@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 
 import futures_nb as fnb
 from futures_nb import scaling
-from futures_nb.distributions import correlation_time, count_modes, drift_between, fit_student, ks_distance, quantile_of, stability_index
+from futures_nb.distributions import correlation_time, count_modes, drift_between, end_atoms, fit_student, ks_distance, quantile_of, stability_index
 from futures_nb.exploration import NUMBERS, Exploration
 from futures_nb.exploring import PLANNED, explore, scaling_plan, thinned
 from futures_nb.schema import DataError, make_index
@@ -175,6 +175,15 @@ def test_modes_do_not_depend_on_units():
     rng = np.random.default_rng(3)
     for x, n in ((rng.normal(size=4000), 1), (np.r_[rng.normal(-2.5, 1, 2000), rng.normal(2.5, 1, 2000)], 2)):
         for scale, level in ((1, 0), (1e-9, 0), (1e6, 5), (1, 1e4)): assert count_modes(np.sort(x * scale + level)) == n
+
+
+def test_a_grid_has_no_limit_and_noise_no_second_mode():
+    rng = np.random.default_rng(0)
+    steps = np.sort(rng.integers(-30, 31, 4000) / 4)                      # sixty values, each as often as the next
+    assert end_atoms(steps) == (0.0, 0.0)
+    low, high = end_atoms(np.sort(np.clip(rng.normal(size=4000), -2, 5)))
+    assert abs(low - stats.norm.cdf(-2)) < 0.01 and high == 0
+    assert np.mean([count_modes(np.sort(rng.normal(size=150))) != 1 for _ in range(300)]) < 0.05
 
 
 def test_rows_apart_against_a_loop():

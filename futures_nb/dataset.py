@@ -18,12 +18,12 @@ import pandas as pd
 
 from .autoscale import SCALERS, make_scaler, scaler_from_dict
 from .features import FEATURES
+from .labels import row_dates
 from .scaling import row_name
 from .schema import DataError, check_schema, make_index
 from .splits import Fold
 from .store import write_whole
 from .targets import check_fitted
-from .labels import row_dates
 
 # %% ../nbs/03_learning/10_dataset.ipynb #04-dataset-05
 @dataclass(eq=False, repr=False)

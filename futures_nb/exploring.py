@@ -16,7 +16,7 @@ import pandas as pd
 from .distributions import (BEYOND, FAR, clip_table, column_facts, distribution_fits, drift_between, robust_histogram, tail_table)
 from .exploration import Exploration, empty_frame
 from .features import FEATURES
-from .autoscale import SCALERS, make_scaler
+from .autoscale import make_scaler
 from .schema import DataError, check_schema
 from .series_tests import RUN_ROWS, rows_apart, rows_in_time, series_table, session_ends
 
@@ -122,7 +122,7 @@ def twins_of(rho: np.ndarray, names: list) -> dict:
     return {names[j]: names[int(same[j].argmax())] for j in np.flatnonzero(same.any(axis=1))}
 
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-16
-PLANNED = "auto" if "auto" in SCALERS else "robust"   # `auto` chooses a scaler per column; until it is among SCALERS the plan is that of `robust`
+PLANNED = "auto"   # chooses a scaler per column
 
 def scaling_plan(
     features: pd.DataFrame, # Rows to learn from

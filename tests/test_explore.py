@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 import futures_nb as fnb
-from futures_nb import scaling
+from futures_nb import autoscale, scaling
 from futures_nb.distributions import correlation_time, count_modes, drift_between, end_atoms, fit_student, ks_distance, quantile_of, stability_index
 from futures_nb.exploration import NUMBERS, Exploration
 from futures_nb.exploring import PLANNED, explore, scaling_plan, thinned
@@ -222,15 +222,15 @@ class Stub(scaling.RobustScaler):
 
 
 def test_the_plan_is_the_scalers_own(ill, monkeypatch):
-    monkeypatch.setitem(scaling.SCALERS, "auto", Stub)
+    monkeypatch.setitem(autoscale.SCALERS, "stub", Stub)
     X, target, folds, _ = ill
-    seen = explore(X, target, folds, scaler="auto", progress=False)
+    seen = explore(X, target, folds, scaler="stub", progress=False)
     assert seen.columns.scaler["fine normal"] == "log" and seen.problems.scaler["residue"] == "refused" and seen.info["plan"] == {"log": 11, "refused": 3}
-    assert "Scaling by auto" in str(seen) and "<script" not in seen.to_html()
+    assert "Scaling by stub" in str(seen) and "<script" not in seen.to_html()
 
 
-def test_planned_is_auto_as_soon_as_there_is_one():
-    assert PLANNED == ("auto" if "auto" in scaling.SCALERS else "robust")
+def test_the_plan_is_that_of_auto():
+    assert PLANNED == "auto"
     report = scaling_plan(faulty()[["fine normal"]])
     assert list(report) == ["scaler", "why"] and report.scaler.iloc[0] != "refused"
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("numpy", "pandas", "numba", "pyarrow", "databento", "polars", "MarketProfile", "arch", "statsmodels", "PyWavelets", "fathon", "nolds", "antropy", "torch")   # ours and the peers; one that is absent is left out
+PACKAGES = ("numpy", "pandas", "numba", "pyarrow", "databento", "polars", "MarketProfile", "arch", "statsmodels", "PyWavelets", "fathon", "nolds", "antropy", "scikit-learn", "torch", "timeseriescv")   # ours and the peers; one that is absent is left out
 
 
 def peers_in_turn(peers: dict, rounds: int) -> dict:
@@ -38,7 +38,7 @@ def write_results(name: str, rows: list) -> None:
     told = {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, python {platform.python_version()}", "threads": os.environ.get("OMP_NUM_THREADS"),
         "load_before": round(os.getloadavg()[0], 2), "date": date.today().isoformat(), "commit": git("describe", "--always") + ("-dirty" if changed else ""),
-        "versions": {p: version(p) for p in PACKAGES if find_spec({"MarketProfile": "market_profile", "PyWavelets": "pywt"}.get(p, p))}, "rows": rows,
+        "versions": {p: version(p) for p in PACKAGES if find_spec({"MarketProfile": "market_profile", "PyWavelets": "pywt", "scikit-learn": "sklearn"}.get(p, p))}, "rows": rows,
     }
     path = HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)

@@ -337,7 +337,7 @@ def _learn_classes(o, bars, end, missing, y, ret, classes, sigma=None, threshold
 
 def _make_direction(bars, spans, o):
     band, r, missing = o["band"], _returns(bars, spans), spans.missing
-    unit, sigma, more, told = band and band[1], None, {}, {"band": list(band) if band else None}
+    unit, sigma, more, told = band and band[1], None, {}, {"band": [float(band[0]), band[1]] if band else None}
     if unit != "volatility" and o["volatility"] is not None: raise DataError('make_target: volatility has no use here; give band=(..., "volatility"), or leave it out')
     if unit == "volatility":
         sigma, missing, told["n_floored"] = _volatility(bars, spans, o["volatility"], o["horizon"])
@@ -390,7 +390,7 @@ def _make_meta(bars, spans, o):
     missing = np.where(touch.bad, MISSING.index("bad_price") + 1, missing).astype(np.int8)
     y = np.where(missing == 0, (side * _beyond(bars, o["band"], touch.ret, sigma) == 1).astype(np.float64), np.nan)
     fitted = _learn_classes(o, bars, touch.at, missing, y, side * touch.ret, (0, 1), sigma)
-    told = _told_barriers(profit, loss, touch, n_floored) | {"band": list(o["band"]) if o["band"] else None}
+    told = _told_barriers(profit, loss, touch, n_floored) | {"band": [float(o["band"][0]), o["band"][1]] if o["band"] else None}
     return _Label(y, touch.at, missing, {"ret": touch.ret, "sigma": sigma, "side": side}, told, MISSING, (0, 1), fitted)
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-31
@@ -426,7 +426,7 @@ def make_target(
     weight = label_uniqueness(ts, t1, ts)
     y = label.y if clip is None else np.clip(label.y, -clip, clip)
     target = pd.DataFrame({"y": y, "t1": t1, "weight": weight} | label.columns, bars.index)
-    target.attrs["target"] = {"kind": kind, "horizon": horizon, "clip": clip, "n_rows": len(bars), "n": int(ok.sum()), "missing": count_missing(label.missing, label.reasons)}
+    target.attrs["target"] = {"kind": kind, "horizon": horizon if isinstance(horizon, str) else int(horizon), "clip": None if clip is None else float(clip), "n_rows": len(bars), "n": int(ok.sum()), "missing": count_missing(label.missing, label.reasons)}
     target.attrs["target"] |= label.told | _describe(label.y[ok], clip, weight[ok], bars.index[ok], label.classes)
     if label.fitted is not None: target.attrs["target"]["fitted"] = label.fitted.to_dict()
     return target

@@ -105,7 +105,7 @@ class CostConfig:
 ROWS = ("auto", "all", "daily")
 WORDS = {
     "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end", "date"), "data.on_bad": ("raise", "drop", "keep"),
-    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "train.scaler": ("robust", "standard"),
+    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
 }
 LIMITS = {  # lowest and highest value there can be; a lowest of None: above zero
     "features.n_jobs": (-1, 10_000), "target.clip": (0, 100), "split.n_folds": (1, 10_000), "split.train_days": (0, 10**6), "split.min_train": (0, 1),
@@ -137,6 +137,7 @@ class RunConfig:
     """Everything a run depends on. Paths are relative to the working directory."""
     out: str = "runs/demo"  # The run's folder; the only field that is not part of the digest
     rows: str = "auto"      # Rows that are learned from: all bars, or daily (the last bar of each trade date); auto: daily for the demo, all for your bars
+    leaks: bool = True      # Price each leak on the same bars, for the report
     data: DataConfig = field(default_factory=DataConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     target: TargetConfig = field(default_factory=TargetConfig)

@@ -533,8 +533,9 @@ class LeakPrices:
 
     def to_dict(self) -> dict:
         """Plain JSON."""
-        rows = [{"leak": k, "stage": LEAKS[k].stage, "words": LEAKS[k].words, "prices": {m: t.loc[(k, m)].to_dict() for m in MEASURES}}
-                for t in [self.table] for k in dict.fromkeys(t.index.get_level_values("leak"))]
+        told = lambda key: {name: x if math.isfinite(x) else None for name, x in self.table.loc[key].to_dict().items()}
+        rows = [{"leak": k, "stage": LEAKS[k].stage, "words": LEAKS[k].words, "prices": {m: told((k, m)) for m in MEASURES}}
+                for k in dict.fromkeys(self.table.index.get_level_values("leak"))]
         absent = [{"leak": name, "words": LEAKS[name].words, "why": why} for name, why in self.not_here.items()]
         return {"sentence": self.sentence, "rows": rows, "honest": self.honest, "not_here": absent, "info": self.info}
 
@@ -558,22 +559,36 @@ class LeakPrices:
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-42
 def _price_cell(p, measure):
     _, factor, form = _UNITS[measure]
-    if not math.isfinite(p["price"]): return "<td>undefined</td>"
-    text = f"{form.format(factor * p['price'])} <small>({form.format(factor * p['low'])} to {form.format(factor * p['high'])})</small>"
-    return f"<td>{f'<b>{text}</b>' if p['low'] > 0 or p['high'] < 0 else text}</td>"
+    if None in (p["price"], p["low"], p["high"]): return "<td>undefined</td>"
+    price, low, high = (float(p[name]) for name in ("price", "low", "high"))
+    text = f"{form.format(factor * price)} <small>({form.format(factor * low)} to {form.format(factor * high)})</small>"
+    return f"<td>{f'<b>{text}</b>' if low > 0 or high < 0 else text}</td>"
 
 
+def _whisker(p, reach):
+    """A small picture in SVG of a price and its interval, zero in the middle and `reach` at both ends."""
+    if None in (p["price"], p["low"], p["high"]): return "<td></td>"
+    low, price, high = (60 + 58 * max(-1.0, min(1.0, float(p[name]) / reach)) for name in ("low", "price", "high"))
+    return (f'<td><svg viewBox="0 0 120 14" style="width: 120px; height: 14px" role="img" aria-label="interval"><line x1="60" x2="60" y1="0" y2="14" stroke="gray" stroke-width="0.5"/>'
+            f'<line x1="{low:.1f}" x2="{high:.1f}" y1="7" y2="7" stroke="currentColor" stroke-width="1.5"/><circle cx="{price:.1f}" cy="7" r="3" fill="currentColor"/></svg></td>')
+
+# %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-43
 def prices_html(
     told: dict, # What `LeakPrices.to_dict` returned, also after a trip through JSON
 ) -> str:
-    """A table in HTML; a price whose interval leaves out zero is bold."""
-    head = "".join(f"<th>{x}</th>" for x in ("stage", "what is done", *(_UNITS[m][0] for m in MEASURES)))
-    body = "".join(f"<tr><td>{escape(row['stage'])}</td><td class='wraps'>{escape(row['words'])}</td>{''.join(_price_cell(row['prices'][m], m) for m in MEASURES)}</tr>"
-                   for row in told["rows"])
-    absent = "".join(f"<li>{escape(x['words'])}: {escape(x['why'])}</li>" for x in told["not_here"])
-    return (f"<div><p>{escape(told['sentence'])}.</p><div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-            "<p class='note'>What each leak alone would have added, with the 95 % interval; bold where it leaves out zero. The line is a small one, made for the comparison: one row "
-            f"a trade date, a bar after the cash open, ridge regression.</p>{f'<p>Not priced here:</p><ul>{absent}</ul>' if absent else ''}</div>")
+    """A table in HTML; a price whose interval leaves out zero is bold. Raises `DataError` if `told` is something else."""
+    try:
+        head = "".join(f"<th>{x}</th>" for x in ("stage", "what is done", "", *(_UNITS[m][0] for m in MEASURES)))
+        reach = max([abs(float(row["prices"]["accuracy"]["price"] or 0)) for row in told["rows"]] + [0.01]) * 1.3
+        body = "".join(f"<tr><td>{escape(row['stage'])}</td><td class='wraps'>{escape(row['words'])}</td>{_whisker(row['prices']['accuracy'], reach)}"
+                       f"{''.join(_price_cell(row['prices'][m], m) for m in MEASURES)}</tr>" for row in told["rows"])
+        absent = "".join(f"<li>{escape(x['words'])}: {escape(x['why'])}</li>" for x in told["not_here"])
+        sentence = escape(told["sentence"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"prices_html: this is not what LeakPrices.to_dict returns ({type(error).__name__}: {error}); price the leaks again") from error
+    return (f"<div><p>{sentence}.</p><div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            "<p class='note'>What each leak alone would have added, with the 95 % interval (drawn: accuracy); bold where it leaves out zero. The line is a small one, made for the "
+            f"comparison: one row a trade date, a bar after the cash open, ridge regression.</p>{f'<p>Not priced here:</p><ul>{absent}</ul>' if absent else ''}</div>")
 
 
 def plot_prices(prices, ax=None):
@@ -591,7 +606,7 @@ def plot_prices(prices, ax=None):
     ax.invert_yaxis()
     return ax
 
-# %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-43
+# %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-44
 def choose_leaks(names) -> list:
     """The leaks of these names, all of them for None; raises `DataError` for a name that is none."""
     wanted = list(LEAKS) if names is None else [names] if isinstance(names, str) else list(names)

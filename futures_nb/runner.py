@@ -6,7 +6,8 @@
 __all__ = ['BASELINES', 'check_run', 'has_work', 'claim_run', 'bars_digest', 'is_writer', 'count_trials', 'load_market',
            'load_bars', 'rows_for', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows',
            'still_columns', 'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem',
-           'look_before', 'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
+           'look_before', 'price_leaks', 'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows',
+           'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import datetime
@@ -31,6 +32,7 @@ from .dataset import make_dataset
 from .demo import demo_bars
 from .exploring import explore
 from .features import FEATURES, make_features
+from .leaks import leak_prices
 from .quality import check_bars
 from .report import make_report
 from .roll import front_rows
@@ -296,7 +298,7 @@ def run(
     config: RunConfig | None = None, # None: the demo market, all defaults
     progress: bool = True,  # Say the stages and show bars of progress
 ) -> Path:
-    """The run's folder, with explore.json, predictions.parquet, backtest.parquet, run.json and report.html in it.
+    """The run's folder, with explore.json, leaks.json, predictions.parquet, backtest.parquet, run.json and report.html in it.
 
     Raises `DataError` for whatever is wrong with the configuration, the files or the folder. The same call after a kill
     goes on where the last checkpoint stood and ends with the same numbers.
@@ -318,6 +320,8 @@ def run(
         out = claim_run(config, bars)
     with clock.stage("a look before training"):
         look_before(features, target, folds, out, t.clip, clock.bars)
+    if config.leaks:
+        with clock.stage("the price of each leak"): price_leaks(bars, vix, out, clock.bars)
     with clock.stage("training"), one_thread():
         predictions, beside, fold_rows = fit_folds(config, features, target, folds, out, clock)
     with clock.stage("evaluation"):
@@ -356,6 +360,14 @@ def look_before(features, target, folds, out, clip, progress):
     if not is_writer(): return
     seen = explore(features, target, folds, clips=(clip or 0.1,), progress=progress)
     write_whole(out / "explore.json", json.dumps(seen.to_dict(), allow_nan=False).encode())
+
+
+def price_leaks(bars, vix, out, progress):
+    """What each leak would have been worth on these bars, as leaks.json in `out`; why not, where they are too few. The first rank alone does it."""
+    if not is_writer(): return
+    try: told = leak_prices(bars, vix, progress=progress).to_dict()
+    except DataError as why: told = {"why": str(why)}
+    write_whole(out / "leaks.json", json.dumps(told, allow_nan=False).encode())
 
 
 def evaluate(config, bars, predictions, beside, out) -> dict:

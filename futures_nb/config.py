@@ -46,7 +46,7 @@ class FeaturesConfig:
 @dataclass(frozen=True)
 class TargetConfig:
     """`[target]`: what it is asked."""
-    kind: str = "return"
+    kind: str = "return"    # return, vol_scaled (in units of the volatility known then) or rank (among the train rows); judged as returns
     horizon: str = "1D"     # "1D", or a number of bars
     clip: float = 0.0       # Largest |y|; 0: none
 
@@ -105,7 +105,7 @@ class CostConfig:
 ROWS = ("auto", "all", "daily")
 WORDS = {
     "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end", "date"), "data.on_bad": ("raise", "drop", "keep"),
-    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
+    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "target.kind": ("return", "vol_scaled", "rank"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
 }
 LIMITS = {  # lowest and highest value there can be; a lowest of None: above zero
     "features.n_jobs": (-1, 10_000), "target.clip": (0, 100), "split.n_folds": (1, 10_000), "split.train_days": (0, 10**6), "split.min_train": (0, 1),

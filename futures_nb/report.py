@@ -508,8 +508,8 @@ def render(run: dict) -> str:
     f = run["facts"]
     lines = pairs(first_lines(run))
     when = f"Finished {moment(f.get('finished'))}." if f.get("status", "finished") == "finished" else f"This run did not finish: its status is {text(f['status'])}."
-    parts = {"Skill": skill_section, "Money": money_section, "Folds and training": folds_section, "Data": data_section,
-             "Target and features": model_section, "Before training": explored_section, "The price of each leak": leaks_section, "To repeat this run": repeat_section}
+    parts = {"Skill": skill_section, "Money": money_section, "The price of each leak": leaks_section, "Folds and training": folds_section, "Data": data_section,
+             "Target and features": model_section, "Before training": explored_section, "To repeat this run": repeat_section}
     body = "".join(f"<h2>{name}</h2>{part(run)}" for name, part in parts.items())
     return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BASELINES', 'check_run', 'has_work', 'claim_run', 'bars_digest', 'is_writer', 'count_trials', 'load_market',
            'load_bars', 'rows_for', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'learning_rows',
-           'still_columns', 'baseline_predictions', 'one_thread', 'fit_folds', 'fold_facts', 'Clock', 'run', 'problem',
-           'look_before', 'price_leaks', 'evaluate', 'write_frame', 'input_sentences', 'span_of', 'catalogue_rows',
-           'versions']
+           'still_columns', 'baseline_predictions', 'learned_target', 'as_returns', 'one_thread', 'fit_folds',
+           'fold_facts', 'Clock', 'run', 'problem', 'look_before', 'price_leaks', 'evaluate', 'write_frame',
+           'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import datetime
@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from .splits import WalkForward
 from .parts import MANIFEST
 from .store import Store, write_whole
 from .labels import label_uniqueness
-from .targets import make_target
+from .targets import inverse_target, make_target
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-06
 def check_run(config: RunConfig) -> Path:
@@ -229,6 +230,28 @@ def baseline_predictions(
     model = Ridge(alpha=float(len(tr))).fit(X[tr], dataset.y[tr], sample_weight=dataset.weight[tr])
     return model.predict(X[te])
 
+# %% ../nbs/06_running/03_runner.ipynb #03-runner-21b
+def learned_target(config, bars, target, fold):
+    """What the net of this fold learns, on the index of `target`, and the fold without the rows that have none; fitted on the train rows where it is fitted."""
+    t = config.target
+    if t.kind == "return": return target, fold
+    options = dict(fit_on=target.index[fold.train]) if t.kind == "rank" else dict(clip=t.clip or None)
+    whole = make_target(bars, kind=t.kind, horizon=t.horizon_value, **options)
+    learned = whole.loc[target.index].assign(weight=target["weight"])
+    learned.attrs = whole.attrs
+    has = learned["y"].notna().to_numpy()
+    parts = {name: rows[has[rows]] for name in ("train", "valid", "test") for rows in [getattr(fold, name)]}
+    n_lost = sum(len(getattr(fold, name)) - len(rows) for name, rows in parts.items())
+    return learned, replace(fold, **parts, info=fold.info | {"n_no_target": n_lost})
+
+
+def as_returns(learned, guess: pd.Series) -> pd.Series:
+    """Predictions in the unit of `learned` as log returns, on their own index."""
+    if "target" not in learned.attrs or learned.attrs["target"]["kind"] == "return": return guess
+    rows = learned.loc[guess.index]
+    rows.attrs = learned.attrs
+    return pd.Series(inverse_target(rows, guess), guess.index)
+
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-22
 BASELINES = ("majority", "ridge")
 
@@ -244,26 +267,28 @@ def one_thread():
         torch.set_num_threads(before)
 
 
-def fit_folds(config, features, target, folds, out, clock) -> tuple[pd.DataFrame, dict, list[dict]]:
-    """Predictions of every fold's test rows, the same for each baseline, and a fact sheet per fold."""
+def fit_folds(config, bars, features, target, folds, out, clock) -> tuple[pd.DataFrame, dict, list[dict]]:
+    """Predictions of every fold's test rows as log returns, the same for each baseline, and a fact sheet per fold."""
     from futures_nb import nets
     from futures_nb.train import fit, predict
     parts, beside, facts = [], {name: [] for name in BASELINES}, []
     t = config.train
     for k, fold in enumerate(folds):
-        dataset = make_dataset(features, target, fold, scaler=t.scaler)
+        learned, fold = learned_target(config, bars, target, fold)
+        dataset = make_dataset(features, learned, fold, scaler=t.scaler)
         net_class = getattr(nets, config.net.name)
         clock.say(f"fold {k + 1} of {len(folds)}: {len(dataset.train):,} train, {len(dataset.valid):,} valid, {len(dataset.test):,} test rows")
         done = fit(net_class, dataset, net_options=dict(hidden=config.net.hidden, depth=config.net.depth, dropout=config.net.dropout),
                    loss=t.loss, epochs=t.epochs, batch_size=t.batch_rows(len(dataset.train)), lr=t.learning_rate, weight_decay=t.weight_decay, warmup=t.warmup,
                    clip=t.clip, patience=t.patience, seed=t.seed + 1000 * k, out=out / "folds" / f"{k:02d}", progress=clock.bars)
         part = predict(done, dataset)
-        part["fold"], part["train_majority"] = k, baseline_predictions("majority", dataset)[0] / dataset.y_scale
+        asked = part.attrs.get("input", {})
+        part = part.assign(y=target["y"].loc[part.index], y_hat=as_returns(learned, part["y_hat"]), fold=k, train_majority=baseline_predictions("majority", dataset)[0] / dataset.y_scale)
         parts.append(part)
         for name in BASELINES:
             guess = pd.Series(baseline_predictions(name, dataset), dataset.index[dataset.test])
-            beside[name].append(part.assign(y_hat=guess.reindex(part.index)))
-        facts.append(fold_facts(dataset, done) | {"test_input": part.attrs.get("input", {})})
+            beside[name].append(part.assign(y_hat=as_returns(learned, guess.reindex(part.index))))
+        facts.append(fold_facts(dataset, done) | {"test_input": asked, "n_no_target": fold.info.get("n_no_target", 0)})
     return pd.concat(parts), {name: pd.concat(p) for name, p in beside.items()}, facts
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-23
@@ -314,7 +339,7 @@ def run(
                                  n_jobs=config.features.n_jobs, progress=clock.bars)
     with clock.stage("target and folds"):
         t = config.target
-        target = make_target(bars, kind=t.kind, horizon=t.horizon_value, clip=t.clip or None)
+        target = make_target(bars, horizon=t.horizon_value, clip=t.clip or None)
         missing_labels = target.attrs["target"].get("missing", {})
         features, target, rows, folds = problem(config, bars, features, target)
         out = claim_run(config, bars)
@@ -323,7 +348,7 @@ def run(
     if config.leaks:
         with clock.stage("the price of each leak"): price_leaks(bars, vix, out, clock.bars)
     with clock.stage("training"), one_thread():
-        predictions, beside, fold_rows = fit_folds(config, features, target, folds, out, clock)
+        predictions, beside, fold_rows = fit_folds(config, bars, features, target, folds, out, clock)
     with clock.stage("evaluation"):
         facts = evaluate(config, bars, predictions, beside, out)
     facts |= {"status": "finished", "started": started, "rows": rows, "folds": fold_rows, "data": market | span_of(bars)}

@@ -52,6 +52,24 @@ def test_the_last_line_says_where_the_report_is(small):
     assert (out.parent / "trials.jsonl").read_text().count("\n") == 1
 
 
+def test_the_report_tells_what_was_seen_before_and_what_leaks_are_worth(small):
+    out, _ = small
+    page = (out / "report.html").read_text()
+    assert "Before training" in page and "Student" in page and "joined by date" in page
+    prices = json.loads((out / "leaks.json").read_text())
+    assert prices["info"]["n_days"] > 50 and len(prices["rows"]) > 15
+
+
+@pytest.mark.parametrize("kind, scaler", [("vol_scaled", "rolling"), ("rank", "auto")])
+def test_other_targets_and_scalers_are_judged_as_returns(small, tmp_path, kind, scaler):
+    done = command("run", *SMALL, "--set", f"target.kind={kind}", "--set", f"train.scaler={scaler}", "--set", "leaks=false", "--out", tmp_path / kind)
+    assert done.returncode == 0, done.stderr
+    a, b = (pd.read_parquet(Path(folder) / "predictions.parquet") for folder in (small[0], tmp_path / kind))
+    pd.testing.assert_series_equal(a["y"], b["y"].loc[a.index])
+    assert 1e-6 < b["y_hat"].std() < 0.02 and not b["y_hat"].equals(a["y_hat"])
+    assert not (tmp_path / kind / "leaks.json").exists()
+
+
 def test_a_run_repeats_from_its_own_folder(small, tmp_path):
     done = command("run", "--config", small[0] / "config.toml", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr

@@ -107,7 +107,7 @@ class Lane:
         tape = self.tape
         for name, price in zip(BAR_COLUMNS, prices): tape[name][0] = price
         for name, value in zip(_INPUTS, vix): tape[name][0] = value
-        tape["other_close"][0], tape["log_other"][0] = other, math.log(other) if other > 0 else math.nan
+        tape["other_close"][0], tape["log_other"][0] = other, np.log(other) if other > 0 else math.nan   # numpy's log, as in the batch: that of math may differ in the last bit
         tape["minute"][0], tape["is_rth"][0], tape["new"][0] = minute, is_rth, date != self.date
         tape["quarters"][0] = self.clock.quarters
         tape["day"][0] = (date // 86_400_000_000 + 3) % 7

@@ -1,9 +1,10 @@
 """The whole catalogue: causal and local on the real contract with the real VIX, the same bits wherever it runs, failures told and contained."""
 import numpy as np
+import pandas as pd
 import pytest
 
 import futures_nb as fnb
-from futures_nb.features import FAMILIES, FeatureError
+from futures_nb.features import FAMILIES, FeatureError, count_odd
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,48 @@ def test_a_dask_cluster_gives_the_same_bits():
         tasks = client.run(lambda dask_worker: dask_worker.state.generation_counter if hasattr(dask_worker.state, "generation_counter") else len(dask_worker.state.log))
         assert len(tasks) == 2 and min(tasks.values()) > 0   # both have worked
     np.testing.assert_array_equal(bits(one), bits(two))
+
+
+def test_pieces_of_a_contract_give_the_same_bits(monkeypatch):
+    """Kernels are fed piece by piece; a function of one's own sees the whole contract."""
+    import futures_nb.features as module
+    bars = fnb.synth_bars(n_contracts=2, n_days=20, overlap=2, minutes=5, seed=4)
+    mine = fnb.Feature("mine", "you", "return over the bar volatility", 61, lambda v: v.returns / v.bar_vol + v.session_vol)
+    asked = ["return_5", mine, "poc_distance", "wavelet_share_1", "garch_vol"]
+    got = {}
+    for rows in (1_000_000, 4096, 777):
+        monkeypatch.setattr(module, "FED", rows)
+        got[rows] = fnb.make_features(bars, features=asked, progress=False)
+        np.testing.assert_array_equal(bits(got[rows]), bits(got[1_000_000]))
+    assert got[777]["mine"].notna().sum() > 4000
+
+
+def test_bars_while_the_market_is_closed():
+    """They repeat the row before them, and before the first one there is none; they enter nothing, are counted, and a contract may have no other."""
+    bars = fnb.synth_bars(n_contracts=2, n_days=12, overlap=2, minutes=15, seed=5)
+    clean = fnb.make_features(bars, features=["return_5", "minute_sin"], progress=False)
+    ts = bars.index.get_level_values("ts")
+    saturday = (ts[0].normalize() + pd.Timedelta("6D")).tz_convert("UTC")
+    while saturday.day_of_week != 5: saturday += pd.Timedelta("1D")
+    stray = lambda contract, t: pd.DataFrame([[9e9] * 4 + [7.0]], fnb.make_index([contract], pd.DatetimeIndex([t])), bars.columns)
+    early = saturday - pd.Timedelta("70D")
+    names = bars.index.unique("contract")
+    found = pd.concat([bars, *(stray(c, t) for c in names for t in (early, saturday)), stray("ESU22", saturday)])
+    found = fnb.sort_by_expiry(found)
+    assert fnb.off_session(found).sum() == 5
+    for n_jobs in (1, 2):
+        x = fnb.make_features(found, features=["return_5", "minute_sin"], n_jobs=n_jobs, progress=False)
+        np.testing.assert_array_equal(bits(x.loc[clean.index]), bits(clean))
+        closed = x[fnb.off_session(found)]
+        assert closed.loc[(slice(None), early), :].isna().all(axis=None) and closed.loc["ESU22"].isna().all(axis=None)
+        before = x.loc[names[0]].loc[:saturday].iloc[-2:]
+        assert before.index[-1] == saturday and before.notna().all(axis=None) and (before.iloc[0] == before.iloc[1]).all()
+        assert x.attrs["n_off_session"] == 5 and x.attrs["features"][0]["n_missing"] == x["return_5"].isna().sum()
+
+
+def test_what_is_missing_and_what_is_out_of_range_is_counted():
+    x = np.array([np.nan, -1.5, -1.0, 0.0, 1.0, 1.5, np.inf, np.nan])
+    assert count_odd(x, -1.0, 1.0) == (2, 3) and count_odd(x, -np.inf, np.inf) == (2, 0)
 
 
 def test_what_one_asks_for_changes_no_bit(market):

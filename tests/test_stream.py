@@ -1,4 +1,6 @@
 """A stream gives the bits of the batch: on every row of a real contract, wherever it began, after its declared lookback, saved and resumed."""
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,6 +118,20 @@ def test_several_contracts_at_once():
     for (contract, ts), row in bars.sort_index(level="ts", kind="stable").iterrows(): got[contract, ts] = stream.update(dict(row, contract=contract, ts=ts))
     live = pd.DataFrame([got[key] for key in bars.index], bars.index)
     assert differing(live, want) == {}
+
+
+def test_the_other_market_has_the_same_logs():
+    """The logs of numpy and of math differ in the last bit for a few prices in ten thousand: here the other market trades at such prices only."""
+    ticks = np.arange(4 * 2000, 4 * 9000) / 4
+    odd = ticks[np.log(ticks) != [math.log(x) for x in ticks]]
+    bars = fnb.synth_bars(n_contracts=1, n_days=12, seed=2, minutes=15)
+    prices = odd if len(odd) else ticks            # where there are none, any price will do
+    other = pd.DataFrame({"close": np.random.default_rng(0).choice(np.sort(prices)[:20], len(bars))}, bars.index)
+    names = ["spread_z", "spread_change", "hedge_ratio"]
+    want = fnb.make_features(bars, features=names, other=other, progress=False)
+    stream = fnb.Stream(names).warm(bars.iloc[:1], other=other)
+    live = pd.DataFrame([stream.update(bar) for bar in rows_of(bars.iloc[1:])], bars.index[1:])
+    assert live.notna().all(axis=1).sum() > 100 and differing(live, want.iloc[1:]) == {}
 
 
 @pytest.mark.slow

@@ -50,7 +50,11 @@ class Lab:
             at = features.index.get_indexer(book.targets[1].index)
             if (at < 0).any(): raise DataError(f"leak_prices: features have no row {book.targets[1].index[np.argmax(at < 0)]}; make them from the same bars")
             X, self.names = np.column_stack([X, features.to_numpy(np.float64)[at]]), self.names + [str(c) for c in features]
-        self.known = np.isfinite(X).all(axis=1)
+        finite = np.isfinite(X)
+        self.known = finite.all(axis=1)
+        if not self.known.any(): raise DataError(f"leak_prices: no row has all columns; {self.names[int(finite.sum(axis=0).argmin())]} is a number in only {finite.sum(axis=0).min()} of {len(X)} rows")
+        for name, x in zip(self.names, X[self.known].T):
+            if x.min() == x.max(): raise DataError(f"leak_prices: column {name} is {x[0]:g} in all {len(x)} rows of the book; leave it out")
         self.X = np.where(self.known[:, None], X, 0.0)
 
     def __len__(self): return len(self.book)
@@ -257,7 +261,7 @@ def calendar_of_all_rows(lab):
     return in_place_of(lab, None, (total / np.maximum(n, 1))[group])
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-21
-@leak("target", {"accuracy": -1, "rank_corr": 0, "sharpe": -1})
+@leak("target", {"accuracy": -1, "rank_corr": -1, "sharpe": -1})
 def rank_over_all_rows(lab):
     """Ranks over all rows as the target."""
     y = lab.y()
@@ -315,7 +319,7 @@ def _honest_long(lab): return plain_trial(lab, walk(_slow(lab), lab.y(20), lab.f
 @leak("split", {"accuracy": 1, "rank_corr": 1}, honest=_honest_long)
 def no_purge(lab):
     """No purge: train labels reach into the test block."""
-    folds = lab.folds(**_LONG, embargo="0D", ends_at_once=True)
+    folds = lab.folds(**_LONG, ends_at_once=True)
     return plain_trial(lab, walk(_slow(lab), lab.y(20), folds, nearest), 20)
 
 @leak("split", NOTHING)

@@ -13,8 +13,8 @@ import pandas as pd
 from .features import FEATURES
 from .rolling import RollingScaler
 from .scalers import Log1pScaler, PowerScaler, QuantileScaler, WinsorScaler, is_zero_inflated
-from .scaling import (ColumnScaler, RobustScaler, StandardScaler, _columns_of, _index, _read, _remember, floored_scale, percentiles, restore_scaler,
-                                scaler_to_dict)
+from .scaling import (ColumnScaler, RobustScaler, StandardScaler, _columns_of, _index, _read, _remember, _sealed, _state, floored_scale, percentiles,
+                                restore_scaler)
 from .schema import DataError, nearest_name
 
 # %% ../nbs/03_learning/09_autoscale.ipynb #07-autoscale-05
@@ -188,27 +188,24 @@ def make_scaler(
 # %% ../nbs/03_learning/09_autoscale.ipynb #07-autoscale-26b
 def auto_to_dict(scaler) -> dict:
     """`AutoScaler.to_dict`: what every scaler writes, the choices, and the scalers of its parts."""
-    state = scaler_to_dict(scaler)
+    state = _state(scaler)
     state["params"].pop("catalogue")
-    return state | {"scaler": scaler.scaler_, "why": scaler.why_, "parts": {kind: part.to_dict() for kind, part in scaler.parts_.items()}}
+    return _sealed(state | {"scaler": scaler.scaler_, "why": scaler.why_, "parts": {kind: part.to_dict() for kind, part in scaler.parts_.items()}})
 
 
 def auto_from_dict(cls, state):
-    """`AutoScaler.from_dict`; raises `DataError` also if a part does not have the columns that were chosen for it."""
+    """`AutoScaler.from_dict`; raises `DataError` also if a choice or a part was changed."""
     scaler = restore_scaler(cls, state)
     scaler.scaler_, scaler.why_ = state["scaler"], state["why"]
     scaler.parts_ = {kind: _PARTS[kind].from_dict(part) for kind, part in state["parts"].items()}
-    for kind, at in _places(scaler).items():
-        names = [scaler.columns[j] for j in at]
-        if kind not in scaler.parts_ or scaler.parts_[kind].columns != names:
-            raise DataError(f"AutoScaler.from_dict: the columns {', '.join(names[:3])} ... were chosen for {kind}, and its part does not have them; the file was changed, fit again")
     return scaler
 
 
 def scaler_from_dict(
     state: dict, # What a scaler's `to_dict` returned, also after a trip through JSON
 ) -> ColumnScaler:
-    """The fitted scaler that wrote `state`, of whatever kind; raises `DataError` if the file was changed."""
+    """The fitted scaler that wrote `state`, of whatever kind; raises `DataError` if a name or a number of it was changed since."""
+    if not isinstance(state, dict) or "kind" not in state: raise DataError("scaler_from_dict: this is not what to_dict wrote; fit again")
     if state["kind"] not in SCALERS: raise DataError(f"scaler_from_dict: there is no scaler {state['kind']!r} (there are: {', '.join(SCALERS)})")
     return SCALERS[state["kind"]].from_dict(state)
 

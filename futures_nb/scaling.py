@@ -9,6 +9,7 @@ __all__ = ['FLOORS', 'QUANTILES', 'TINY', 'NEAR', 'floored_scale', 'percentiles'
 
 # %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-02
 import hashlib
+import json
 
 import numpy as np
 import pandas as pd
@@ -71,11 +72,12 @@ def why_refused(
     """Why this column must not be divided by `scale`, in words; an empty string if it may."""
     iqr, tail = q[3] - q[1], max(abs(q[0] - center), abs(q[4] - center))
     low, high = x.min(), x.max()
-    size, far = max(abs(q[0]), abs(q[4])), max(abs(low - center), abs(high - center))
+    if not np.isfinite([center, scale]).all(): return f"has a centre of {center:.2g} and a scale of {scale:.2g}, more than float64 holds"
+    size, far, core = max(abs(q[0]), abs(q[4])), max(abs(low - center), abs(high - center)), min(scale, floored_scale(q, iqr, unit)[0])
     if low == high and not unit: return f"has the same value {x[0]:g} in all {len(x)} rows"
     if unit < iqr < TINY * tail: return f"has an interquartile range of {iqr:.2g}, rounding noise beside its own tails of {tail:.2g}"
     if scale < TINY * size: return f"has a scale of {scale:.2g}, rounding noise beside its size of {size:.2g}"
-    if scale < TINY * far: return f"has a value {far:.3g} from its centre, absurd beside a scale of {scale:.2g}"
+    if core < TINY * far: return f"has a value {far:.3g} from its centre, absurd beside a scale of {core:.2g}"
     return ""
 
 # %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-17
@@ -97,19 +99,24 @@ def column_hash(columns) -> str:
     """First 16 hex digits of the SHA-256 of the column names, in their order."""
     return hashlib.sha256("\n".join(map(str, columns)).encode()).hexdigest()[:16]
 
-# %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-20
+# %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-19a
 def _index(X):
     """The index of a frame, None for anything else (a list has an `index`, too)."""
     return X.index if isinstance(X, (pd.DataFrame, pd.Series)) else None
 
 
+def _labels(X):
+    """The columns of a frame in words that tell 0 from "0"; None for anything that is no frame."""
+    return [repr(str(c) if isinstance(c, str) else c) for c in X.columns.tolist()] if isinstance(X, pd.DataFrame) else None
+
+
 def _first_other(new, old):
-    """Where two lists of columns part, in words."""
+    """Where two lists of labels part, in words."""
     at = next((j for j, (a, b) in enumerate(zip(new, old)) if a != b), min(len(new), len(old)))
-    here, there = (repr(c[at]) if at < len(c) else "nothing" for c in (new, old))
+    here, there = (c[at] if at < len(c) else "nothing" for c in (new, old))
     return f"Column {at} is {here} and was {there} when fitted; give the columns as fitted"
 
-
+# %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-20
 def _check_finite(who, values, columns, index):
     if np.isfinite(values).all(): return
     finite = np.isfinite(values)
@@ -121,13 +128,15 @@ def _check_finite(who, values, columns, index):
 
 def _read(scaler, X, reset):
     """`X` as a finite float64 array, (n_rows, n_columns); the columns are remembered if `reset`, compared if not."""
-    who = type(scaler).__name__
+    who, new = type(scaler).__name__, _labels(X)
+    old = new if reset or new is None else scaler.columns_in_ or new     # an array has no labels to compare
     try:
         values = validate_data(scaler, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
     except ValueError as error:
-        new, old = list(getattr(X, "columns", [])), list(getattr(scaler, "feature_names_in_", []))
-        if reset or not old or not new or new == old: raise
-        raise DataError(f"{who}: {error}{_first_other(new, old)}") from error
+        if new == old: raise
+        raise DataError(f"{who}: {str(error).rstrip()}\n{_first_other(new, old)}") from error
+    if new != old: raise DataError(f"{who}: X has other columns. {_first_other(new, old)}")
+    if reset: scaler.columns_in_ = new
     _check_finite(who, values, scaler.columns, _index(X))
     return values
 
@@ -135,8 +144,10 @@ def _read(scaler, X, reset):
 def _read_scaled(scaler, X):
     """What `transform` returned, on its way back: a finite float64 array, (n_rows, n_columns_out)."""
     who, names = type(scaler).__name__, [str(name) for name in scaler.get_feature_names_out()]
-    new = [str(name) for name in X.columns] if isinstance(X, pd.DataFrame) and hasattr(scaler, "feature_names_in_") else names
-    if new != names: raise DataError(f"{who}: these are not the columns that transform returns. {_first_other(new, names)}")
+    new, named = _labels(X), [repr(name) for name in names]
+    if not hasattr(scaler, "feature_names_in_"):       # then a frame may be labelled as it likes, but not by the same labels in another order
+        named = next((old for old in (named, scaler.columns_in_ or []) if sorted(old) == sorted(new or [])), new)
+    if new and new != named: raise DataError(f"{who}: these are not the columns that transform returns. {_first_other(new, named)}")
     values = check_array(X, dtype=np.float64, ensure_all_finite=False)
     if values.shape[1] != len(names): raise DataError(f"{who}: X has {values.shape[1]} columns, transform returns {len(names)}; give those")
     _check_finite(who, values, names, _index(X))
@@ -254,8 +265,8 @@ class RobustScaler(ColumnScaler):
         center, spread = self._measure(x, q)
         scale, floor = floored_scale(q, spread, unit)
         why = why_refused(x, q, center, scale, unit)
-        if why and not is_exempt: raise _refusal(self, name, x, why, index)
-        if why and not unit: scale, floor = float(np.abs(x - center).max()) or 1.0, "range"
+        if why and is_exempt and not (unit and np.isfinite(scale)): scale, floor = float(np.abs(x - center).max()) or 1.0, "range"
+        if why and not (is_exempt and np.isfinite([center, scale]).all()): raise _refusal(self, name, x, why, index)
         return dict(center=float(center), scale=scale, spread=float(spread), floor=floor, n_clipped=0)
 
 # %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-26
@@ -293,36 +304,50 @@ class StandardScaler(RobustScaler):
     kind = "standard"
 
     def _measure(self, x, q):
-        return x.mean(), x.std()
+        with np.errstate(over="ignore", invalid="ignore"): return x.mean(), x.std()   # what float64 cannot hold is refused by its scale
+
+# %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-41a
+def _plain(value):
+    if isinstance(value, dict): return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, np.ndarray)): return [_plain(one) for one in (sorted(value) if isinstance(value, set) else value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _state(scaler):
+    check_is_fitted(scaler, "scale_")
+    about = {key: getattr(scaler, key + "_") for key in ("columns_in", "columns_hash", "n_rows", "fit_from", "fit_to")}
+    return {"kind": scaler.kind, "params": _plain(scaler.get_params(deep=False)), "columns": scaler.columns, "has_names": hasattr(scaler, "feature_names_in_")} | about | {
+        key: np.asarray(getattr(scaler, key + "_")).tolist() for key in scaler.learned}
+
+
+def _sealed(state):
+    """The state with the hash of all that is in it."""
+    state = {key: value for key, value in state.items() if key != "state_hash"}
+    return state | {"state_hash": hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]}
 
 # %% ../nbs/03_learning/06_scaling.ipynb #03-scaling-42
 def scaler_to_dict(
     scaler: ColumnScaler, # Fitted
 ) -> dict:
-    """All that a scaler was given and has learned, as plain JSON; floats come back to the last bit. The method `to_dict()` of every scaler."""
-    check_is_fitted(scaler, "scale_")
-    params = {key: list(value) if isinstance(value, (tuple, set, np.ndarray)) else value for key, value in scaler.get_params(deep=False).items()}
-    about = {key: getattr(scaler, key + "_") for key in ("columns_hash", "n_rows", "fit_from", "fit_to")}
-    return {"kind": scaler.kind, "params": params, "columns": scaler.columns, "has_names": hasattr(scaler, "feature_names_in_")} | about | {
-        key: np.asarray(getattr(scaler, key + "_")).tolist() for key in scaler.learned}
+    """All that a scaler was given and has learned, as plain JSON, and a hash of it; floats come back to the last bit. The method `to_dict()` of every scaler."""
+    return _sealed(_state(scaler))
 
 
 def restore_scaler(
     cls,         # A class of scalers
     state: dict, # What `to_dict` returned, also after a trip through JSON
 ) -> ColumnScaler:
-    """The fitted scaler that wrote `state`; raises `DataError` if it is of another kind, or its columns do not match their hash or their numbers.
+    """The fitted scaler that wrote `state`; raises `DataError` if it is of another kind, or anything in it does not match its hash.
 
     The class method `from_dict(state)` of every scaler.
     """
-    who, columns = f"{cls.__name__}.from_dict", state["columns"]
+    who = f"{cls.__name__}.from_dict"
+    if not isinstance(state, dict) or "kind" not in state: raise DataError(f"{who}: this is not what to_dict wrote; fit again")
     if state["kind"] != cls.kind: raise DataError(f"{who}: this was written by a scaler of kind {state['kind']!r}, not {cls.kind!r}; use scaler_from_dict")
-    if column_hash(columns) != state["columns_hash"]:
-        raise DataError(f"{who}: the {len(columns)} columns do not match their hash {state['columns_hash']}; the file was changed, fit again")
-    for key in cls.learned:
-        if len(state[key]) != len(columns): raise DataError(f"{who}: {len(state[key])} entries of {key} for {len(columns)} columns; the file was changed, fit again")
-    scaler = cls(**state["params"])
-    for key in ("columns_hash", "n_rows", "fit_from", "fit_to"): setattr(scaler, key + "_", state[key])
+    if _sealed(state) != state:
+        raise DataError(f"{who}: the names and numbers do not match their hash {state.get('state_hash')}; the file was changed, or an older version wrote it: fit again")
+    scaler, columns = cls(**state["params"]), state["columns"]
+    for key in ("columns_in", "columns_hash", "n_rows", "fit_from", "fit_to"): setattr(scaler, key + "_", state[key])
     for key in cls.learned: setattr(scaler, key + "_", state[key] if isinstance(state[key][0], str) else np.array(state[key]))
     scaler.n_features_in_ = len(columns)
     if state["has_names"]: scaler.feature_names_in_ = np.array(columns, dtype=object)

@@ -476,3 +476,90 @@ def test_real_minutes_of_es(es_file):
     assert dataset.info["why_short"]["session"] == sum(dataset.info["n_short"].values()) - dataset.info["why_short"]["missing"] > 500
     x = next(iter(dataset.batches("test", 512, shuffle=False)))[0]
     assert x.shape == (512, 60, 4) and bool(x.isfinite().all())
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_rolling_scaler_inside_another_follows_its_rows(window, monkeypatch):
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, make_pipeline
+
+    from futures_nb.autoscale import make_scaler
+    monkeypatch.setattr("futures_nb.dataset.BLOCK", 64)
+    features, target, fold = market(n_contracts=3, holes=2)
+    features["f0"] += 0.0
+    rolling, names = make_scaler("rolling", min_sessions=1, window=3), ["f0", "f1", "f2"]
+    want = make_dataset(features, target, fold, scaler=rolling, window=window).X
+    for scaler in (make_pipeline(rolling), make_pipeline("passthrough", make_pipeline(rolling)), ColumnTransformer([("a", rolling, names)]), FeatureUnion([("a", rolling)]),
+                   ColumnTransformer([("a", make_pipeline(rolling), names), ("b", "drop", ["f0"])])):
+        np.testing.assert_array_equal(make_dataset(features, target, fold, scaler=scaler, window=window).X, want)
+
+
+def test_other_scalers_still_come_in_blocks(monkeypatch):
+    from sklearn.pipeline import make_pipeline
+
+    from futures_nb.autoscale import make_scaler
+    from futures_nb.dataset import _is_rowwise
+    assert all(_is_rowwise(s) for s in (make_scaler("robust"), make_pipeline(make_scaler("robust"), Untouched()), Untouched(), object()))
+    assert not any(_is_rowwise(s) for s in (make_scaler("rolling"), make_pipeline(Following(), Untouched()), Following()))
+
+
+@pytest.mark.parametrize("data, words", [(b'{"format": 2, "tens', "is cut short or is no JSON"), (b"\xff\xfe\x00\x93", "is cut short or is no JSON"), (b"", "is cut short or is no JSON"),
+                                         (b"[]", "holds a list"), (b"null", "holds a NoneType"), (b"{}", "has format None")])
+def test_a_json_that_is_none_is_named(tmp_path, data, words):
+    make_dataset(*market()).save(tmp_path)
+    (tmp_path / "dataset.json").write_bytes(data)
+    with pytest.raises(DataError, match=rf"dataset\.json {words}.*save the data set again"): Dataset.load(tmp_path)
+
+
+def test_columns_that_are_no_numbers_are_named():
+    features, target, fold = market()
+    n = len(features)
+    for wrong in (["up"] * n, pd.date_range("2024-01-01", periods=n), pd.to_timedelta(np.arange(n), "s"), pd.Categorical([1.0] * n), np.ones(n) * 1j, ["1.5"] * n):
+        with pytest.raises(DataError, match="make_dataset: features column 'odd' is of type .*; make numbers of it or leave it out"):
+            make_dataset(features.assign(odd=wrong), target, fold)
+    for name in ("y", "weight"):
+        with pytest.raises(DataError, match=f"make_dataset: target column '{name}' is of type"): make_dataset(features, target.assign(**{name: "up"}), fold)
+    twice = features.set_axis(["f0", "f1", "f0"], axis=1)
+    with pytest.raises(DataError, match="features column 'f0' is there twice; rename one or leave it out"): make_dataset(twice, target, fold)
+    with pytest.raises(DataError, match="target column 'y' is there twice"): make_dataset(features, pd.concat([target, target[["y"]]], axis=1), fold)
+    with pytest.raises(DataError, match="some columns of features are named by texts"): make_dataset(features.set_axis(["a", 1, 2], axis=1), target, fold)
+    with pytest.raises(DataError, match="features has no columns"): make_dataset(features[[]], target, fold)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_moment_that_is_none_is_named(window):
+    features, target, fold = market()
+    lost = target.copy()
+    lost.iloc[fold.test[3], lost.columns.get_loc("t1")] = pd.NaT
+    with pytest.raises(DataError, match=r"t1 is missing in row \(ES"): make_dataset(features, lost, fold, window=window)
+    for wrong in ("tomorrow", target["t1"].dt.tz_localize(None), 7):
+        with pytest.raises(DataError, match="target column 't1' is of type"): make_dataset(features, target.assign(t1=wrong), fold, window=window)
+
+
+def test_bools_whole_numbers_and_nullable_numbers_are_numbers():
+    features, target, fold = market()
+    features = features.assign(up=features["f1"] > 0, count=(features["f2"] * 10).round())
+    mixed = features.astype({"count": "int32", "f2": "float32"})
+    want = make_dataset(mixed.astype(float), target, fold)
+    for other in (mixed, mixed.astype({"up": "boolean", "count": "Int64", "f1": "Float64"})):
+        got = make_dataset(other, target, fold)
+        np.testing.assert_array_equal(got.X, want.X)
+        assert got.digest == want.digest and got.columns == want.columns
+        np.testing.assert_array_equal(make_dataset(other, target, fold, window=3).X, make_dataset(mixed.astype(float), target, fold, window=3).X)
+    ints = features[["f1", "f2"]].set_axis([0, 1], axis=1)
+    assert make_dataset(ints, target, fold).columns == ["0", "1"]
+
+
+@pytest.mark.parametrize("value, words", [(-0.5, "weight is -0.5 in row .*; a weight is 0 or more"), (np.inf, "'weight' is inf in row"), (1e300, "'weight' is 1e.300 in row .*more than float32 holds")])
+def test_a_weight_that_is_none_is_named(value, words):
+    features, target, fold = market()
+    target.iloc[fold.valid[3], target.columns.get_loc("weight")] = value
+    with pytest.raises(DataError, match=words) as told: make_dataset(features, target, fold)
+    contract, ts = target.index[fold.valid[3]]
+    assert f"row ({contract}, {ts:%Y-%m-%d %H:%M} UTC)" in str(told.value)
+
+
+def test_a_fold_without_train_rows_names_every_splitter():
+    features, target, fold = market()
+    for bad in (Fold(fold.valid[:0], fold.valid, fold.test), Fold(fold.train, fold.train[:1], fold.test)):
+        with pytest.raises(DataError, match=r"splitter of the book \(WalkForward, PurgedKFold, CombinatorialPurged\)"): make_dataset(features, target, bad)

@@ -2,6 +2,7 @@
 import json
 import pickle
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -178,6 +179,81 @@ def test_agrees_with_scikit_learn_inside_the_train_rows():
     positive = np.exp(0.3 * x)
     scaled = positive / RobustScaler().fit(positive).scale_
     np.testing.assert_allclose(PowerScaler("box-cox").fit_transform(positive), sklearn.preprocessing.PowerTransformer("box-cox").fit_transform(scaled), rtol=1e-9, atol=1e-9)
+
+
+def sessions(columns, n=400, seed=0):
+    """A frame every kind of scaler takes: rows every six hours of ESZ24."""
+    times = pd.date_range("2024-10-01 00:15", periods=n, freq="6h", tz="UTC")
+    return pd.DataFrame(np.random.default_rng(seed).normal(size=(n, len(columns))) + 3, make_index("ESZ24", times), columns)
+
+
+@pytest.mark.parametrize("kind", sorted(SCALERS))
+@pytest.mark.parametrize("columns, others", [([0, 1], [1, 0]), ([0, 1], [0, 2]), ([0, 1], ["0", "1"]), (["a", "b"], [0, 1]), ([0, 1], [0, 1, 2])])
+def test_labels_of_any_type_are_compared(kind, columns, others):
+    x, swapped = sessions(columns), sessions(others)
+    scaler = make_scaler(kind).fit(x)
+    for one in (scaler, scaler_from_dict(json.loads(json.dumps(scaler.to_dict())))):
+        assert one.transform(x.copy()).tobytes() == scaler.transform(x).tobytes()
+        with pytest.raises(DataError, match="when fitted; give the columns as fitted"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X .*valid feature names|X has feature names")   # scikit-learn says so first
+            one.transform(swapped)
+    if kind in ("rolling", "winsor"): return          # the one needs an index, the other cuts
+    if columns == [0, 1]: assert scaler.transform(x.to_numpy()).shape == (400, 2)   # an array has no labels
+    if columns == [0, 1] and others == [1, 0]:
+        scaled = pd.DataFrame(scaler.transform(x), x.index, columns)
+        np.testing.assert_allclose(scaler.inverse_transform(scaled), x, atol=1e-6)
+        with pytest.raises(DataError, match="not the columns that transform returns. Column 0 is 1"): scaler.inverse_transform(scaled[others])
+
+
+def test_a_scale_that_one_value_makes_is_refused():
+    """One value of a million standard deviations makes the standard deviation, and all others are squashed to nothing."""
+    x = np.random.default_rng(0).standard_normal(100_000)
+    assert make_scaler("standard").fit(x[:, None]).floor_ == ["spread"]
+    x[7] = 1e9
+    for kind in ("standard", "robust"):
+        with pytest.raises(DataError, match="column 'x0' has a value 1e\\+09 from its centre.* row 7"): make_scaler(kind).fit(x[:, None])
+    x[7] = 1e5                                                   # far, and not absurd
+    for kind in ("standard", "robust"): assert np.isfinite(make_scaler(kind).fit_transform(x[:, None])).all()
+
+
+@pytest.mark.parametrize("exempt", [(), ("x0",)])
+def test_a_scale_beyond_float64_is_refused(exempt):
+    x = np.random.default_rng(0).standard_normal((1000, 1))
+    with pytest.raises(DataError, match="column 'x0' has a centre of .* and a scale of inf"): StandardScaler().fit(x * 1e160)
+    if exempt: assert np.isfinite(StandardScaler(exempt=exempt).fit_transform(x * 1e160)).all()   # by its range
+    for kind in ("standard", "robust"):
+        with pytest.raises(DataError, match="more than float64 holds"), np.errstate(over="ignore", invalid="ignore"):
+            make_scaler(kind, exempt=exempt).fit(np.where(x > 0, 1.7e308, -1.7e308))
+
+
+def numbers_of(state, path=()):
+    """The paths of all numbers in a state."""
+    if isinstance(state, dict): return [p for k, v in state.items() for p in numbers_of(v, (*path, k))]
+    if isinstance(state, list): return [p for k, v in enumerate(state) for p in numbers_of(v, (*path, k))]
+    return [path] if isinstance(state, (int, float)) else []
+
+
+@pytest.mark.parametrize("kind", sorted(SCALERS))
+def test_a_changed_number_is_refused(kind):
+    x = sessions(["a", "b", "c"], 300)
+    x["b"] = np.where(np.arange(300) % 3 == 0, x["b"], 0.0)
+    x["c"] **= 5
+    scaler = make_scaler(kind, **(dict(n_quantiles=10) if kind == "quantile" else {}), **({} if kind in ("auto", "declared") else dict(unit={"a": np.float32(0.25)}))).fit(x)
+    text = json.dumps(scaler.to_dict(), allow_nan=False)
+    assert json.dumps(scaler_from_dict(json.loads(text)).to_dict()) == text
+    paths = numbers_of(json.loads(text))
+    assert len(paths) >= 14
+    for path in paths[::1 + len(paths) // 60]:
+        state = json.loads(text)
+        at = state
+        for key in path[:-1]: at = at[key]
+        at[path[-1]] = (not at[path[-1]]) if isinstance(at[path[-1]], bool) else float(np.nextafter(at[path[-1]], np.inf))
+        with pytest.raises(DataError, match="do not match their hash .*fit again"): scaler_from_dict(state)
+    for key in json.loads(text):
+        state = json.loads(text)
+        del state[key]
+        with pytest.raises(DataError): scaler_from_dict(state)
+    with pytest.raises(DataError, match="not what to_dict wrote"): scaler_from_dict([])
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def _matched(features, target):
     if (at < 0).any(): raise DataError(f"explore: features lack {int((at < 0).sum()):,} rows of the target, the first {target.index[int(np.argmax(at < 0))]}; make both from the same bars")
     return at
 
-
+# %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-19b
 def _positions(index, rows):
     """`rows` as positions in a frame with that index; `DataError` unless they are positions, a mask or an index of its rows."""
     if isinstance(rows, pd.MultiIndex):

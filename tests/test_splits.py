@@ -374,6 +374,20 @@ def test_the_change_of_the_clocks_cuts_no_trade_date(contract, start, end, chang
     assert any(pd.Timestamp(change) + pd.Timedelta("1D") in days for days in tested)
 
 
+def test_an_embargo_in_time_takes_rows_and_one_in_trade_dates_whole_dates():
+    target = make_target(calendar_bars("ESM24", "2024-04-01", "2024-05-31"), horizon=2)
+    day, known = row_dates(target.index), target["y"].notna().to_numpy()
+    dates = np.unique(day[known])
+    for embargo, whole in (("6h", False), ("1D", True), ("2D", True)):
+        for fold in WalkForward(n_folds=3, valid=0, embargo=embargo).folds(target):
+            last = day[fold.train].max()
+            n_kept, n_there = (day[fold.train] == last).sum(), (known & (day == last)).sum()
+            assert n_kept == n_there if whole else 0 < n_kept < n_there
+            first = day[fold.test].min()
+            assert (day[fold.test] == first).sum() == (known & (day == first)).sum()      # the block begins with its trade date
+            assert np.searchsorted(dates, first) - np.searchsorted(dates, last) == {"6h": 1, "1D": 2, "2D": 3}[embargo]
+
+
 def test_a_contract_that_is_not_there_stops_no_split():
     target = make_target(frame())
     other = pd.DataFrame({"y": [1.0], "t1": [target.index[5][1]]}, make_index("XX1!", [target.index[0][1]]))

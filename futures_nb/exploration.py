@@ -19,7 +19,7 @@ from .schema import DataError
 
 # %% ../nbs/03_learning/13_exploration.ipynb #08-exploration-05
 NUMBERS = {   # the numeric columns of each frame; those in TEXTS are words
-    "columns": "n missing distinct median mad iqr p1 p99 min max tails n_beyond beyond n_far far farthest zeros at_low at_high modes skew kurtosis acf1 residue n_absurd drift drift_level score",
+    "columns": "n missing distinct median mad iqr p1 p99 min max tails n_beyond beyond n_far far farthest zeros at_low at_high modes skew kurtosis acf1 residue n_absurd n_infinite drift drift_level score",
     "target": "n nu nu_low nu_high loc scale loglik aic",
     "tails": "k distance n_observed observed normal student",
     "clips": "bound n_clipped share mean_moved variance_kept largest",
@@ -42,13 +42,13 @@ def empty_frame(name: str) -> pd.DataFrame:
 @dataclass(repr=False, eq=False)
 class Exploration:
     """What target and features look like before training; shows itself as a page."""
-    columns: pd.DataFrame   # by name: one row of facts per feature, with its `score` and the `reasons`
+    columns: pd.DataFrame   # by name: facts, `score` and `reasons` of each feature, of the explored rows alone
     target: pd.DataFrame    # by distribution: normal and Student's t fitted to labels that do not overlap
     tails: pd.DataFrame     # labels beyond each distance against both
     clips: pd.DataFrame     # by clip: what each bound would do
     series: pd.DataFrame    # by (name, clock): memory, clusters, unit roots
     clusters: pd.DataFrame  # by name: cluster, its size, its representative, |rho| with it
-    drift: pd.DataFrame     # by (name, fold): train rows of the fold against its test rows
+    drift: pd.DataFrame     # by (name, fold): train rows of the fold against its test rows, so not to choose columns by; or the halves of the explored rows
     problems: pd.DataFrame  # by name, worst first: score, reasons, and what the scaler would do and why
     pictures: dict = field(default_factory=dict) # plain JSON: histograms, the target's density and quantiles, the matrix of rho
     info: dict = field(default_factory=dict)     # plain JSON: which rows, how many, what was thinned
@@ -332,11 +332,14 @@ def _drift_part(e):
     if not len(e.drift): return ""
     wide = e.drift["ks"].unstack("fold")
     over = (e.drift["ks"] - e.drift["ks_level"]).groupby("name", sort=False).max().sort_values(ascending=False, kind="stable")
+    later = list(wide.columns) != ["halves"]
+    title = "Later rows: drift between train and test rows of a fold" if later else "Drift between the first and the second half of the explored rows"
+    warning = "This part looks at features, never the target, of rows after the explored ones. No score uses it; choose no column by it. " if later else ""
     order, folds = list(over.index[:40]), sorted(wide.columns, key=lambda f: (len(str(f)), str(f)))
     marked = [f"{n} !" if over[n] > 0 else n for n in order]
     heat = heat_map(wide.loc[order, folds].to_numpy().tolist(), marked, folds, "Drift by feature and fold", cell=34)
     n_over = int((over > 0).sum())
-    return (f"<h3>Drift between train and test rows of a fold</h3><p>{n_over} of {len(over)} features moved farther in some fold than so many independent rows would (marked !).</p><figure>{heat}<figcaption>Kolmogorov-Smirnov distance "
+    return (f"<h3>{title}</h3><p>{warning}{n_over} of {len(over)} features moved farther than so many independent rows would (marked !).</p><figure>{heat}<figcaption>Kolmogorov-Smirnov distance "
             f"from 0 to 1 by fold{f', the {len(order)} features farthest above their level' if len(over) > len(order) else ''}. The level counts a column’s rows by its correlation time, so a slow column has a high one.</figcaption></figure>")
 
 
@@ -422,7 +425,10 @@ def plot_clusters(e, ax=None):
 
 
 def plot_drift(e, ax=None):
-    """Kolmogorov-Smirnov distance between train and test rows by feature and fold, the 30 farthest above their level; returns the axes."""
+    """Kolmogorov-Smirnov distance between train and test rows by feature and fold, the 30 farthest above their level; returns the axes.
+
+    It looks at features of later rows: choose no column by it.
+    """
     import matplotlib.pyplot as plt
     over = (e.drift["ks"] - e.drift["ks_level"]).groupby("name", sort=False).max().sort_values(ascending=False, kind="stable")
     names, wide = list(over.index[:30]), e.drift["ks"].unstack("fold")

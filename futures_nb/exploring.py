@@ -33,23 +33,25 @@ def thinned(
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-08
 REFUSED, TINY = 10.0, 1e-6
 SCORE_WORDS = ("Score: the sum of a column's faults, each from 1 (just beyond its limit) to 5, and 10 for what a scaler refuses or should refuse. "
-               "MAD is the median absolute deviation as it stands; a normal column has 0.07 % of its rows beyond 5 MAD.")
+               "MAD is the median absolute deviation as it stands; a normal column has 0.07 % of its rows beyond 5 MAD. "
+               "Drift compares the first with the second half of the explored rows.")
 
 def column_faults(
-    facts: dict,        # From `column_facts`, with n_absurd
-    drift: dict | None, # ks, ks_level, fold of the fold with the largest distance above its level
+    facts: dict,        # From `facts_of`
+    drift: dict | None, # ks and ks_level of the halves of the explored rows
     twin: str = "",     # A column before this one that it repeats
 ) -> list[tuple[str, float, str]]:
     """Name, size and words of each fault."""
     f, out = facts, []
-    total = f["n"] + f["missing"]
-    if f["n"] == 0: return [("no values", REFUSED, "no values: not one of its rows is a number")]
-    if f["distinct"] == 1: return [("constant", REFUSED, f"constant: {f['median']:g} in all {f['n']:,} rows")]
+    total, missing = f["n"] + f["missing"], f["missing"] - f["n_infinite"]
+    if f["n_infinite"]: out.append(("infinite", REFUSED, f"infinite: {f['n_infinite']:,} infinite value{'s' * (f['n_infinite'] > 1)}"))
+    if f["n"] == 0: return out + [("no values", REFUSED, "no values: not one of its rows is a finite number")]
+    if f["distinct"] == 1: return out + [("constant", REFUSED, f"constant: {f['median']:g} in all {f['n']:,} rows")]
     if f["residue"]: out.append(("residue", REFUSED, f"residue: its interquartile range is {f['iqr']:.2g} beside a 1st to 99th percentile of {f['p1']:.3g} to {f['p99']:.3g}"))
     if f["n_absurd"]: out.append(("absurd", REFUSED, f"absurd: {f['n_absurd']:,.0f} rows lie more than a million interquartile ranges away, the farthest at {max(f['min'], f['max'], key=abs):.3g}"))
-    if f["missing"] > 0.2 * total: out.append(("missing", 1 + 4 * f["missing"] / total, f"missing in {100 * f['missing'] / total:.0f} % of the rows"))
+    if missing > 0.2 * total: out.append(("missing", 1 + 4 * missing / total, f"missing in {100 * missing / total:.0f} % of the rows"))
     if drift and drift["ks"] > max(drift["ks_level"], 0.2):
-        out.append(("drift", 1 + 4 * drift["ks"], f"drift: distance {drift['ks']:.2f} in fold {drift['fold']}, level {drift['ks_level']:.2f}"))
+        out.append(("drift", 1 + 4 * drift["ks"], f"drift: distance {drift['ks']:.2f} between the halves, level {drift['ks_level']:.2f}"))
     if twin: out.append(("duplicate", 2.0, f"duplicate of {twin}"))
     return out if f["distinct"] == 2 else out + _shape_faults(f)
 
@@ -68,13 +70,13 @@ def _shape_faults(f):
 def facts_of(
     x: np.ndarray, # A column's rows in order of time
 ) -> dict:
-    """`column_facts` with `residue` (0 or 1) and `n_absurd`, rows farther than a million interquartile ranges from the median."""
-    f = column_facts(x)
+    """`column_facts` with `residue` (0 or 1), `n_infinite`, and `n_absurd`, finite rows farther than a million interquartile ranges from the median."""
+    f = column_facts(x) | dict(n_infinite=int(np.isinf(x).sum()))
     if f["n"] == 0: return f | dict(residue=0, n_absurd=0)
     size, tail = max(abs(f["p1"]), abs(f["p99"])), max(f["p99"] - f["median"], f["median"] - f["p1"])
     residue = 0 < f["iqr"] < TINY * max(tail, size)
     with np.errstate(over="ignore"):   # twice the largest float is infinite, and far
-        n_absurd = int((np.abs(x - f["median"]) * TINY > f["iqr"]).sum()) if f["iqr"] > 0 else 0
+        n_absurd = int((np.isfinite(x) & (np.abs(x - f["median"]) * TINY > f["iqr"])).sum()) if f["iqr"] > 0 else 0
     return f | dict(residue=int(residue), n_absurd=n_absurd)
 
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-13
@@ -136,17 +138,24 @@ def scaling_plan(
         exempt = [name] if name in FEATURES and FEATURES[name].unit == "0/1" else []
         try: told = make_scaler(scaler, exempt=exempt).fit(x).report().iloc[0]
         except DataError as error: rows.append(("refused", str(error)))
-        except ValueError as error:            # scikit-learn's own, on a column without rows
-            if len(x): raise
-            rows.append(("refused", f"no row to learn from ({type(error).__name__})"))
+        except ValueError as error:            # scikit-learn's own, on a column without rows or with infinite ones
+            if len(x) and np.isfinite(x.to_numpy(np.float64)).all(): raise
+            rows.append(("refused", f"{'infinite values' if len(x) else 'no row to learn from'} ({type(error).__name__})"))
         else: rows.append((str(told.get("scaler", scaler)), str(told.get("why", f"scale {told.get('scale', math.nan):.3g} from its {told.get('floor', 'spread')}"))))
     return pd.DataFrame(rows, pd.Index(features.columns, name="name", dtype=object), ["scaler", "why"])
 
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-19
+def _by_text(features):
+    """The features, their columns named by text; `DataError` if there is none or two have the same."""
+    check_schema(features, (), "explore")
+    names = pd.Index(list(map(str, features.columns)), dtype=object)
+    if len(names) == 0: raise DataError("explore: features has no columns; give one or more")
+    if names.duplicated().any(): raise DataError(f"explore: column {names[names.duplicated()][0]!r} is twice in features (names are compared as text); drop or rename one")
+    return features.set_axis(names, axis=1)
+
+
 def _matched(features, target):
     """Where each row of the target stands in `features`; `DataError` if one is not there."""
-    check_schema(features, (), "explore")
-    if features.columns.duplicated().any(): raise DataError(f"explore: column {features.columns[features.columns.duplicated()][0]!r} is twice in features; drop one")
     if target is None: return np.arange(len(features))
     check_schema(target, ["y", "t1"], "explore")
     if features.index.equals(target.index): return np.arange(len(features))
@@ -154,13 +163,29 @@ def _matched(features, target):
     if (at < 0).any(): raise DataError(f"explore: features lack {int((at < 0).sum()):,} rows of the target, the first {target.index[int(np.argmax(at < 0))]}; make both from the same bars")
     return at
 
+# %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-19b
+def _positions(index, rows):
+    """`rows` as positions in a frame with that index; `DataError` unless they are positions, a mask or an index of its rows."""
+    if isinstance(rows, pd.MultiIndex):
+        at = index.get_indexer(rows) if rows.nlevels == 2 else np.full(len(rows), -1)
+        if (at < 0).any(): raise DataError(f"explore: {int((at < 0).sum()):,} rows of rows are not in the frame, the first {rows[int(np.argmax(at < 0))]}; take them from its index")
+        return at
+    if isinstance(getattr(rows, "index", None), pd.MultiIndex) and not rows.index.equals(index): raise DataError("explore: rows has another index than the frame; give it the frame's rows in the frame's order")
+    rows = np.asarray(rows)
+    if rows.ndim != 1: raise DataError(f"explore: rows has {rows.ndim} dimensions; give one row of numbers or bools")
+    if rows.dtype == bool and len(rows) != len(index): raise DataError(f"explore: rows has {len(rows)} bools for {len(index)} rows; give one for each row")
+    if rows.dtype == bool or len(rows) == 0: return np.flatnonzero(rows)
+    if rows.dtype.kind not in "iu": raise DataError(f"explore: rows is {rows.dtype}; give whole numbers, bools, or an index (contract, ts)")
+    return rows.astype(np.int64)
 
-def _explored_rows(n, folds, rows):
+
+def _explored_rows(index, folds, rows):
     """Positions that are explored, and the sentence that says which."""
-    if rows is not None:
-        rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
-        told = "the rows that were asked for"
+    n = len(index)
+    for f in folds or ():
+        last = max(f.train.max(initial=-1), f.test.max(initial=-1))
+        if last >= n: raise DataError(f"explore: fold {f.number} holds row {last} and there are {n}; give the folds of this target")
+    if rows is not None: rows, told = _positions(index, rows), "the rows that were asked for"
     elif folds: rows, told = np.asarray(folds[0].train, np.int64), "the train rows of the first fold"
     else: rows, told = np.arange(n), "all rows given; if test rows are among them, choose nothing by this page"
     if len(rows) == 0: raise DataError("explore: there is no row to look at; give rows, or folds with train rows")
@@ -186,12 +211,9 @@ def drift_table(
     return pd.DataFrame(rows).set_index(["name", "fold"]) if rows else empty_frame("drift")
 
 
-def _worst_drift(drift):
-    """For each name the fold with the largest distance above its level."""
-    out = {}
-    for (name, fold), r in zip(drift.index, drift.to_dict("records")):
-        if math.isfinite(r["ks"]) and (name not in out or r["ks"] - r["ks_level"] > out[name]["ks"] - out[name]["ks_level"]): out[name] = r | dict(fold=fold)
-    return out
+def _finite_drift(halves):
+    """For each name its row of the table of the halves, where it has rows in both."""
+    return {name: r for (name, _), r in zip(halves.index, halves.to_dict("records")) if math.isfinite(r["ks"])}
 
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-22
 def series_part(
@@ -232,7 +254,7 @@ def target_part(
 
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-24
 def _facts_part(features, rows, once, progress):
-    """Facts and histogram of every column over all `rows`, and the rows of its extremes; `once` has each moment once."""
+    """Facts and histogram of every column over all `rows`, and the rows of its extremes and of its first infinite value; `once` has each moment once."""
     from tqdm.auto import tqdm
     facts, drawn, extreme = {}, {}, set()
     for j, name in enumerate(tqdm(features.columns, desc="distributions", unit="feature", disable=not progress)):
@@ -241,6 +263,7 @@ def _facts_part(features, rows, once, progress):
         facts[name], drawn[str(name)] = facts_of(x), robust_histogram(x)
         if len(once) < len(rows) and facts[name]["n"]: facts[name]["acf1"] = column_facts(whole[once])["acf1"]
         finite = np.isfinite(x)
+        if np.isinf(x).any(): extreme.add(int(rows[np.isinf(x).argmax()]))
         if finite.any(): extreme |= {int(rows[np.where(finite, x, -np.inf).argmax()]), int(rows[np.where(finite, x, np.inf).argmin()])}
     return facts, drawn, np.array(sorted(extreme), np.int64)
 
@@ -259,11 +282,11 @@ def _cluster_part(features, sample):
     return clusters, twins_of(rho, names), picture, int(whole.sum())
 
 
-def _rank_problems(facts, worst, twins, plan):
+def _rank_problems(facts, moved, twins, plan):
     """Score and reasons of every column, and the frame of problems, worst first."""
     rows = []
     for name, f in facts.items():
-        faults = column_faults(f, worst.get(name), twins.get(str(name), ""))
+        faults = column_faults(f, moved.get(name), twins.get(str(name), ""))
         if plan.scaler[name] == "refused" and not any(size >= REFUSED for _, size, _ in faults): faults.append(("refused", REFUSED, "refused by the scaler"))
         rows.append(dict(name=name, score=sum(size for _, size, _ in faults), reasons="; ".join(words for _, _, words in sorted(faults, key=lambda one: -one[1]))))
     scored = pd.DataFrame(rows).set_index("name").join(plan)
@@ -294,7 +317,7 @@ def explore(
     features: pd.DataFrame,      # One column per feature, index `(contract, ts)`
     target: pd.DataFrame | None = None, # `y` and `t1`, on the same bars; None: features alone
     folds: list | None = None,   # From `WalkForward.folds(target)`
-    rows=None,                   # Positions in the target's frame (or a mask) to look at; None: the first fold's train rows, all rows without folds
+    rows=None,                   # What to look at: positions in the target's frame, a mask, or an index; None: the first fold's train rows, all rows without folds
     *,
     max_rows: int = 50_000,      # For rank correlations and the scaler's plan; counts are always of all rows
     clips=(0.1,),                # Bounds of the target to compare, beside multiples of its spread
@@ -303,27 +326,29 @@ def explore(
 ) -> Exploration:
     """Distributions, target, series tests, clusters, drift and ranked problems of the rows before training, as one page.
 
-    The target is looked at on `rows` only. Of other rows only features are seen, for the drift between a fold's train and test rows; without folds the
-    first half of `rows` is compared with the second. Choosing features by what test rows look like is a leak, whoever does it.
-    Raises `DataError` if features lack a row of the target, or no row is left.
+    Facts, scores and ranks come from `rows` alone; their drift is that between the first and the second half of `rows`. With folds the table `drift` compares
+    each fold's train with its test rows: features of later rows, never the target, and choosing columns by it is a leak, whoever does it.
+    Raises `DataError` if features have no column or lack a row of the target, or no row is left.
     """
+    if not isinstance(max_rows, (int, np.integer)) or isinstance(max_rows, bool) or max_rows < 1: raise DataError(f"explore: max_rows is {max_rows!r}; give a number of rows, 1 or more")
+    features = _by_text(features)
     at = _matched(features, target)
-    chosen, which = _explored_rows(len(at), folds, rows)
+    chosen, which = _explored_rows(features.index if target is None else target.index, folds, rows)
     inside = np.sort(at[chosen])
     once, n_twice = rows_in_time(features.index, inside)
     sample = thinned(once, max_rows)
     facts, drawn, extreme = _facts_part(features, inside, once, progress)
     clusters, twins, rho, n_whole = _cluster_part(features, sample)
-    spans = {str(f.number): (at[f.train], at[f.test]) for f in folds} if folds else {"halves": (once[:len(once) // 2], once[len(once) // 2:])}
-    drift = drift_table(features, spans, progress)
+    halves = drift_table(features, {"halves": (once[:len(once) // 2], once[len(once) // 2:])}, progress)
+    drift = drift_table(features, {str(f.number): (at[f.train], at[f.test]) for f in folds}, progress) if folds else halves
     plan = scaling_plan(features.iloc[np.union1d(sample, extreme)], scaler)
-    worst = _worst_drift(drift)
-    scored, problems = _rank_problems(facts, worst, twins, plan)
+    moved = _finite_drift(halves)
+    scored, problems = _rank_problems(facts, moved, twins, plan)
     y, every = _labels(target, chosen)
     fits, tails, clip, picture = target_part(y, every, clips)
     series, series_words = series_part(features, once, y if target is not None else None, progress)
     columns = pd.DataFrame(facts).T.infer_objects().astype(np.float64).rename_axis("name")
-    columns["drift"], columns["drift_level"] = ([worst.get(n, {}).get(k, np.nan) for n in columns.index] for k in ("ks", "ks_level"))
+    columns["drift"], columns["drift_level"] = ([moved.get(n, {}).get(k, np.nan) for n in columns.index] for k in ("ks", "ks_level"))
     info = dict(told=_told(features, target, inside, which, n_twice, len(sample) if len(sample) < len(once) else 0), n_rows=len(inside), n_sample=len(sample), n_correlated=n_whole, threshold=CLUSTER_CUT, scaler=scaler, score_words=SCORE_WORDS,
                 series_words=series_words, plan={str(k): int(v) for k, v in plan["scaler"].value_counts().items()})
     return Exploration(columns.join(scored), fits, tails, clip, series, clusters, drift, problems, dict(histograms=drawn, rho=rho) | ({"target": picture} if picture else {}), info)

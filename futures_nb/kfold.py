@@ -7,7 +7,7 @@ __all__ = ['REASONS', 'MAX_FOLDS', 'block_walls', 'path_table', 'inner_split', '
            'assemble_paths', 'lookback_of', 'Nested']
 
 # %% ../nbs/03_learning/05_kfold.ipynb #03-kfold-02
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, comb
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from .features import FEATURES, Feature
 from .schema import DataError, nearest_name
-from .splits import Fold, fold_of, labelled_rows, parse_embargo, reaches, target_among
+from .splits import Fold, fold_of, is_share, labelled_rows, parse_embargo, reaches, target_among
 from .labels import row_dates
 from .windows import SESSION
 
@@ -132,7 +132,7 @@ def inner_split(
     embargo: str = "1D",  # Between the train rows' labels and the validation rows
 ) -> Fold:
     """The same fold, its train rows cut into train and validation; `DataError` if it has validation rows already or nothing is left."""
-    if not 0 < valid < 1: raise DataError(f"inner_split: valid is {valid!r}; give a share between 0 and 1")
+    if not (is_share(valid) and valid > 0): raise DataError(f"inner_split: valid is {valid!r}; give a share between 0 and 1")
     if len(fold.valid): raise DataError(f"inner_split: fold {fold.number} has {len(fold.valid)} validation rows already; make it with valid=0")
     if len(fold.train) == 0: raise DataError(f"inner_split: fold {fold.number} has no train rows; give one that has")
     return _hold_out(fold, labelled_rows(target, "inner_split"), valid, embargo, "inner_split")
@@ -141,7 +141,7 @@ def inner_split(
 def _check_options(cv, **wanted):
     """Refuse what makes no sense; `wanted`: {name: (is good, in words)}."""
     where = type(cv).__name__
-    for name, (good, words) in (wanted | {"valid": (0 <= cv.valid < 1, "a share from 0 to less than 1")}).items():
+    for name, (good, words) in (wanted | {"valid": (is_share(cv.valid), "a share from 0 to less than 1")}).items():
         if not good: raise DataError(f"{where}: {name} is {getattr(cv, name)!r}; give {words}")
     for name in ("embargo", "lookback"): parse_embargo(getattr(cv, name), where, name)
 
@@ -167,8 +167,8 @@ class PurgedKFold:
         return list(_each_fold(self, self.n_folds, 1, target))
 
     def split(self, X, y=None, groups=None):
-        """`(train, test)` positions of each fold; the target frame is `X`, `y` or `groups`, the features may be `X`."""
-        for fold in _each_fold(self, self.n_folds, 1, target_among(X, y, groups, "PurgedKFold")): yield fold.train, fold.test
+        """`(train, test)` positions of each fold as `valid=0` makes it; the target frame is `X`, `y` or `groups`, the features may be `X`."""
+        for fold in _each_fold(replace(self, valid=0), self.n_folds, 1, target_among(X, y, groups, "PurgedKFold")): yield fold.train, fold.test
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:
         """Number of folds."""
@@ -198,9 +198,9 @@ class CombinatorialPurged:
         return list(_each_fold(self, self.n_blocks, self.n_test, target))
 
     def split(self, X, y=None, groups=None):
-        """`(train, test)` positions of each fold; the target frame is `X`, `y` or `groups`, the features may be `X`."""
+        """`(train, test)` positions of each fold as `valid=0` makes it; the target frame is `X`, `y` or `groups`, the features may be `X`."""
         target = target_among(X, y, groups, "CombinatorialPurged")
-        for fold in _each_fold(self, self.n_blocks, self.n_test, target): yield fold.train, fold.test
+        for fold in _each_fold(replace(self, valid=0), self.n_blocks, self.n_test, target): yield fold.train, fold.test
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:
         """Number of folds."""
@@ -296,19 +296,22 @@ class Nested:
 
     def folds(self) -> list[Fold]:
         """The inner folds, as positions in the target frame."""
+        return self.splitter.folds(self._inside())
+
+    def _inside(self):
         inside = np.zeros(len(self.target), bool)
         inside[self.fold.train] = True
-        return self.splitter.folds(self.target[["t1"]].assign(y=self.target["y"].where(inside)))
+        return self.target[["t1"]].assign(y=self.target["y"].where(inside))
 
     def split(self, X, y=None, groups=None):
-        """`(train, test)` positions of each inner fold among the train rows; `DataError` if `X` is not those rows in their order."""
+        """`(train, test)` positions of each inner fold, as the splitter's `split` gives them, among the train rows; `DataError` if `X` is not those rows in their order."""
         n = len(self.fold.train)
         if len(X) != n or (isinstance(X, (pd.DataFrame, pd.Series)) and not X.index.equals(self.target.index[self.fold.train])):
             raise DataError(f"Nested.split: X has {len(X)} rows that are not the {n} train rows of fold {self.fold.number} in their order; "
                             "pass X.iloc[fold.train], so that a refit cannot see the test rows")
         place = np.full(len(self.target), -1)
         place[self.fold.train] = np.arange(n)
-        for inner in self.folds(): yield place[inner.train], place[inner.test]
+        for train, test in self.splitter.split(self._inside()): yield place[train], place[test]
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:
         """Number of inner folds."""

@@ -42,7 +42,7 @@ def rows_in_time(
     """Positions by rising `ts`, each moment once, of the contract that expires first; and how many rows were left out for that."""
     rows = np.arange(len(index)) if rows is None else np.asarray(rows)
     t = index.get_level_values("ts").as_unit("us").asi8[rows]
-    order = np.lexsort([index.codes[0][rows], t])
+    order = np.lexsort([rows, t])   # contracts stand in order of expiry
     first = np.r_[True, np.diff(t[order]) != 0][:len(order)]
     return rows[order[first]], int((~first).sum())
 

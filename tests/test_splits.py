@@ -18,6 +18,7 @@ from futures_nb.kfold import CombinatorialPurged, Nested, PurgedKFold, assemble_
 from futures_nb.schema import DataError, make_index
 from futures_nb.splits import Fold, WalkForward
 from futures_nb.labels import row_dates
+from futures_nb.sessions import session_table
 from futures_nb.targets import make_target
 
 DAYS = pd.bdate_range("2025-02-03", periods=16)
@@ -321,6 +322,80 @@ def test_paths_hold_every_row_once():
         np.testing.assert_allclose(walk.y_hat, judge + np.flatnonzero(known) / 1e6, rtol=0, atol=1e-12)
         pairs += list(zip(cv.paths()[path].tolist(), range(5)))
     assert sorted(pairs) == sorted((k, b) for k, blocks in enumerate(combinations(range(5), 3)) for b in blocks)
+
+
+@pytest.mark.parametrize("make", [lambda v: WalkForward(n_folds=3, valid=v), lambda v: PurgedKFold(3, valid=v), lambda v: CombinatorialPurged(4, 2, valid=v)])
+def test_scikit_learn_has_no_validation_rows_so_they_teach(make):
+    target = make_target(frame(90))
+    folds = make(0).folds(target)
+    for held, (train, test), fold in zip(make(0.3).folds(target), make(0.3).split(target), folds, strict=True):
+        assert train.tolist() == fold.train.tolist() and test.tolist() == fold.test.tolist()
+        assert set(held.train) | set(held.valid) <= set(train) and len(held.valid) and len(held.train) < len(train)
+    outer = PurgedKFold(3).folds(target)[0]
+    for (train, _), fold in zip(Nested(outer, target, make(0.3)).split(target.iloc[outer.train]), Nested(outer, target, make(0)).folds(), strict=True):
+        assert outer.train[train].tolist() == fold.train.tolist()
+    assert [t.tolist() for t, _ in WalkForward().split(target)] == [f.train.tolist() for f in WalkForward(valid=0).folds(target)]
+
+
+@pytest.mark.parametrize("wrong", ["a", None, True, np.nan, -0.1, 1, [0.1]])
+def test_a_share_is_a_number(wrong):
+    for make in (lambda: WalkForward(valid=wrong), lambda: WalkForward(min_train=wrong), lambda: PurgedKFold(valid=wrong), lambda: CombinatorialPurged(valid=wrong),
+                 lambda: inner_split(PurgedKFold(3).folds(make_target(frame()))[0], make_target(frame()), valid=wrong)):
+        with pytest.raises(DataError, match=r"(valid|min_train) is .*; give a share"): make()
+
+
+def calendar_bars(contract, start, end, minutes=30):
+    """Bars over every session of the exchange's calendar, closes a random walk."""
+    table = session_table("ES", start, end)
+    ts = [pd.date_range(a, b, freq=f"{minutes}min")[1:] for a, b in zip(table["open"], table["close"])]
+    ts = ts[0].append(ts[1:])
+    return pd.DataFrame({"close": 5000 + np.random.default_rng(0).normal(size=len(ts)).cumsum()}, make_index(contract, ts))
+
+
+@pytest.mark.parametrize("contract, start, end, change", [("ESM24", "2024-02-20", "2024-03-28", "2024-03-10"), ("ESZ24", "2024-10-15", "2024-11-20", "2024-11-03")])
+def test_the_change_of_the_clocks_cuts_no_trade_date(contract, start, end, change):
+    """Trade dates told here by the clock in Chicago alone: a session begins at 17:00 and belongs to the next weekday."""
+    target = make_target(calendar_bars(contract, start, end))
+    chicago = (target.index.get_level_values("ts") - pd.Timedelta("1us")).tz_convert("America/Chicago")
+    assert len({t.utcoffset() for t in chicago}) == 2 and chicago[0] < pd.Timestamp(change, tz="America/Chicago") < chicago[-1]
+    day = (chicago.tz_localize(None) + pd.Timedelta("7h")).normalize()
+    assert set(day.day_of_week) <= {0, 1, 2, 3, 4}
+    ts, t1, known = target.index.get_level_values("ts"), target["t1"], target["y"].notna().to_numpy()
+    n_bars, tested = pd.Series(known).groupby(day.to_numpy()).sum(), []
+    for cv in (WalkForward(n_folds=6), WalkForward(n_folds=8, valid=0, embargo="0D"), PurgedKFold(6, valid=0.2), CombinatorialPurged(5, 2)):
+        for fold in cv.folds(target):
+            parts = [set(day[part]) for part in (fold.train, fold.valid, fold.test)]
+            assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+            counts = pd.Series(1, day[fold.test]).groupby(level=0).sum()
+            assert (counts == n_bars[counts.index]).all()                    # whole dates
+            if isinstance(cv, WalkForward):
+                assert t1.iloc[fold.train].max() < ts[fold.test].min()
+                tested += [parts[2]]
+    assert any(pd.Timestamp(change) + pd.Timedelta("1D") in days for days in tested)
+
+
+def test_an_embargo_in_time_takes_rows_and_one_in_trade_dates_whole_dates():
+    target = make_target(calendar_bars("ESM24", "2024-04-01", "2024-05-31"), horizon=2)
+    day, known = row_dates(target.index), target["y"].notna().to_numpy()
+    dates = np.unique(day[known])
+    for embargo, whole in (("6h", False), ("1D", True), ("2D", True)):
+        for fold in WalkForward(n_folds=3, valid=0, embargo=embargo).folds(target):
+            last = day[fold.train].max()
+            n_kept, n_there = (day[fold.train] == last).sum(), (known & (day == last)).sum()
+            assert n_kept == n_there if whole else 0 < n_kept < n_there
+            first = day[fold.test].min()
+            assert (day[fold.test] == first).sum() == (known & (day == first)).sum()      # the block begins with its trade date
+            assert np.searchsorted(dates, first) - np.searchsorted(dates, last) == {"6h": 1, "1D": 2, "2D": 3}[embargo]
+
+
+def test_a_contract_that_is_not_there_stops_no_split():
+    target = make_target(frame())
+    other = pd.DataFrame({"y": [1.0], "t1": [target.index[5][1]]}, make_index("XX1!", [target.index[0][1]]))
+    both = pd.concat([target, other])
+    left = both[both.index.get_level_values("contract") == "ESH24"]
+    assert "XX1!" in left.index.levels[0]
+    for cv in (WalkForward(n_folds=3), PurgedKFold(3), CombinatorialPurged(4, 2)):
+        for one, two in zip(cv.folds(left), cv.folds(target), strict=True): assert (one.train == two.train).all() and (one.test == two.test).all()
 
 
 def test_pickles():

@@ -1448,6 +1448,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.series._roll_pairs': ('01_data/series.html#_roll_pairs', 'futures_nb/series.py'),
                                    'futures_nb.series._shifted': ('01_data/series.html#_shifted', 'futures_nb/series.py'),
                                    'futures_nb.series._spread': ('01_data/series.html#_spread', 'futures_nb/series.py'),
+                                   'futures_nb.series.adjusted_at_rolls': ('01_data/series.html#adjusted_at_rolls', 'futures_nb/series.py'),
                                    'futures_nb.series.check_mapped': ('01_data/series.html#check_mapped', 'futures_nb/series.py'),
                                    'futures_nb.series.continuous': ('01_data/series.html#continuous', 'futures_nb/series.py')},
             'futures_nb.series_tests': { 'futures_nb.series_tests._lagged': ( '03_learning/series_tests.html#_lagged',

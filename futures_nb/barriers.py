@@ -15,6 +15,7 @@ import pandas as pd
 
 from .labels import MAX_GAP, parse_horizon
 from .schema import DataError, check_schema, instrument
+from .series import check_mapped
 from .sessions import bar_length
 from .windows import MINUTES, session_rows
 
@@ -64,9 +65,9 @@ def known_volatility(
     """Volatility of the horizon as known at `ts`, from the contract's last 5 to 20 sessions that are over, at least one tick.
 
     NaN before five sessions are over and while the market is closed; `.attrs["volatility"]` counts both and the floored rows. Prices that are not positive
-    are left out, as missing minutes are, and so is a return over a hole of more than five days. Raises `DataError` for a horizon in bars without a regular length.
+    are left out, as missing minutes are, and so is a return over a hole of more than five days. Raises `DataError` for a horizon in bars without a regular length, and for a series whose contracts follow each other with their prices as they traded.
     """
-    check_schema(bars, ["close"], "known_volatility")
+    check_mapped(check_schema(bars, ["close"], "known_volatility"), "known_volatility")
     n, in_dates = parse_horizon(horizon)
     ts = bars.index.get_level_values("ts").as_unit("us").asi8
     step = None if in_dates else bar_length(ts)

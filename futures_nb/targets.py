@@ -18,6 +18,7 @@ import pandas as pd
 from .barriers import known_volatility, tick_return, touch_barriers
 from .labels import MISSING, count_missing, label_spans, label_uniqueness
 from .schema import DataError, instrument, nearest_name
+from .series import adjusted_at_rolls
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-07
 KINDS = {   # and the options that each knows
@@ -414,7 +415,7 @@ def make_target(
 
     `y` is a log return (`return`, `quantile`), in volatilities (`vol_scaled`), a signed rank, a class -1, 0, 1 (`direction`, `triple_barrier`), 1 for a trade that
     made more than the band (`meta`), or a volatility (`realised_vol`). It is missing where the contract ends first, over a hole, where a date is not over, without a
-    positive price or a volatility, never because of how the price moved; `.attrs["target"]` counts each case and holds what was fitted. A row may see up to its own `t1`.
+    positive price or a volatility, never because of how the price moved; `.attrs["target"]` counts each case and holds what was fitted, and for a series under its root how its prices were `adjusted` at the rolls, `"unknown"` if nobody said it. A row may see up to its own `t1`.
     Raises `DataError` on an unknown kind, an option the kind does not have, a value that makes no sense, or a fitted kind without `fit_on`.
     """
     o = dict(clip=clip, fit_on=fit_on, band=band, quantiles=quantiles, barriers=barriers, side=side, volatility=volatility)
@@ -428,6 +429,7 @@ def make_target(
     target = pd.DataFrame({"y": y, "t1": t1, "weight": weight} | label.columns, bars.index)
     target.attrs["target"] = {"kind": kind, "horizon": horizon if isinstance(horizon, str) else int(horizon), "clip": None if clip is None else float(clip), "n_rows": len(bars), "n": int(ok.sum()), "missing": count_missing(label.missing, label.reasons)}
     target.attrs["target"] |= label.told | _describe(label.y[ok], clip, weight[ok], bars.index[ok], label.classes)
+    if (adjusted := adjusted_at_rolls(bars)) is not None: target.attrs["target"]["adjusted"] = adjusted
     if label.fitted is not None: target.attrs["target"]["fitted"] = label.fitted.to_dict()
     return target
 
@@ -464,6 +466,7 @@ def describe_target(
         rows |= {"beyond 5 MAD": f"{t['n_beyond_5mad']:,} of {t['n']:,} (MAD {t['mad']:.4g})"}
         rows["balance"] = ", ".join(f"{c['class']:+d}: {c['share']:.1%}" if c["class"] else f"0: {c['share']:.1%}" for c in t["classes"]) if "classes" in t else (
             f"up {t['share_up']:.1%}, down {t['share_down']:.1%}, zero {t['share_flat']:.1%}")
+    if "adjusted" in t: rows["adjusted at rolls"] = {True: "yes", False: "no"}.get(t["adjusted"], t["adjusted"])
     if t["clip"] is not None: rows["clipped"] = f"{t['n_clipped']:,} at {t['clip']:g} ({t['clipped_share']:.2%})"
     rows |= {name.replace("n_", ""): f"{t[name]:,}" for name in ("n_floored", "n_both", "n_zero", "n_outside") if t.get(name)}
     if "fitted" in t: rows["fitted on"] = f"{t['fitted']['fitted_on'].get('n', 0):,} rows, " + "; ".join(f"{a[:10]} to {b[:10]}" for a, b in t["fitted"]["fitted_on"].get("blocks", [])[:3])

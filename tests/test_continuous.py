@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 import futures_nb as fnb
+from futures_nb.barriers import known_volatility
 from futures_nb.roll import front_rows, roll_schedule
 from futures_nb.schema import DataError, contract_runs, instrument
-from futures_nb.series import continuous
+from futures_nb.series import check_mapped, continuous
 from futures_nb.sessions import to_sessions
+from futures_nb.targets import describe_target, make_target
 from futures_nb.testing import cut_future
 
 PRICES = ["open", "high", "low", "close"]
@@ -192,3 +194,35 @@ def test_bad_requests_say_what_to_do(gold):
     ):
         with pytest.raises(DataError) as error: call()
         assert words in str(error.value) and "\n" not in str(error.value)
+
+
+# ---- windows and labels over rolls
+
+def test_a_roll_is_found_when_the_columns_that_tell_it_are_gone():
+    """What the attrs say counts where `front` and `adjustment` were left out."""
+    bars = fnb.synth_bars(n_contracts=2, n_days=12, overlap=4, minutes=60, roll_gap=0.02, seed=3)
+    raw, shifted = continuous(bars, adjust=None), continuous(bars, adjust="difference")
+    ts, decided = raw.index.get_level_values("ts"), pd.Timestamp(raw.attrs["continuous"]["rolls"][0]["decided"])
+    for ask in (make_target, known_volatility, lambda b: check_mapped(b, "f")):
+        for series in (raw, raw[["close"]], raw[PRICES + ["volume"]]):
+            with pytest.raises(DataError, match=f"{raw.front.iloc[0]} and {raw.front.iloc[-1]} follow each other"): ask(series)
+        for fine in (bars, shifted, shifted[["close"]], raw[["close"]][ts <= decided], raw[["close"]][ts > decided]): ask(fine)
+    assert make_target(shifted[["close"]]).attrs["target"]["adjusted"] == "difference" and "adjusted" not in make_target(bars).attrs["target"]
+
+
+def test_a_vendors_series_as_traded_is_refused_and_an_unknown_one_says_so(data_dir):
+    with redirect_stdout(io.StringIO()):
+        read = lambda **options: fnb.read_bars(data_dir / "tradingview" / "NQ1_1h.parquet", contract="NQ", stamp="start", **options)
+        bars, unknown, adjusted = read(adjusted=False), read(), read(adjusted=True)
+    one_session = bars.loc[to_sessions(bars)["trade_date"].to_numpy() == to_sessions(bars)["trade_date"].iloc[500]]
+    for ask in (make_target, known_volatility, lambda b: check_mapped(b, "f")):
+        for part in (bars, bars[["close"]]):
+            with pytest.raises(DataError, match="NQ was read with adjusted=False"): ask(part)
+        for fine in (unknown, adjusted, one_session): ask(fine)
+    with pytest.raises(DataError, match="NQ was read with adjusted=False"): make_target(continuous(bars))     # a series of a series
+    told = make_target(unknown)
+    assert told.attrs["target"]["adjusted"] == "unknown" and describe_target(told).loc["adjusted at rolls", "value"] == "unknown"
+    assert make_target(adjusted).attrs["target"]["adjusted"] is True
+    named = bars.rename(index={"NQ": "NQH25"}, level="contract")                    # a contract of its own has no roll inside
+    assert "adjusted" not in make_target(named).attrs["target"]
+    assert len(fnb.make_features(unknown, ["returns"])) == len(unknown)

@@ -158,19 +158,21 @@ def outside_code(md, change):
 
 
 def for_markdown(md):
-    """A notebook's Markdown as Python-Markdown wants it: blank lines before lists, tables and formulas, nested items by four."""
+    """A notebook's Markdown as Python-Markdown wants it: blank lines before lists and tables and around formulas, nested items by four."""
     item = re.compile(r"^(\s*)([-*+]|\d+[.)])\s+")
 
     def change(part):
-        out, in_list, in_formula = [], False, False
+        out, in_list, in_formula, had_formula = [], False, False, False
         for line in part.split("\n"):
             is_item, before = item.match(line), out[-1] if out else ""
             starts_table = line.lstrip().startswith("|") and not before.lstrip().startswith("|")
             starts_formula = line.startswith("$$") and not in_formula
-            if before.strip() and ((is_item and not in_list) or starts_table or starts_formula): out.append("")
+            if before.strip() and ((is_item and not in_list) or starts_table or starts_formula or (had_formula and line.strip())): out.append("")
+            had_formula = False
             if is_item and 2 <= len(is_item[1]) <= 3 and in_list: line = "    " + line.lstrip()
             if line.startswith("$$") or (in_formula and line.rstrip().endswith("$$")):
                 in_formula = (not in_formula) if line.strip() == "$$" or not line.rstrip().endswith("$$") else False
+                had_formula = not in_formula
             if is_item: in_list = True
             elif not line.strip() or not line.startswith(" "): in_list = in_list and (bool(line.strip()) and bool(before.strip()))
             out.append(line)

@@ -127,6 +127,7 @@ def test_markdown_of_notebooks_is_understood(convert):
     html = markdown.markdown(convert.for_markdown("Three things:\n- one\n  - inner\n- two\n\nAnd:\n| a | b |\n| - | - |\n| 1 | 2 |"), extensions=["tables"])
     assert html.count("<ul>") == 2 and html.count("<li>") == 3 and "<td>1</td>" in html
     assert convert.for_markdown("so\n$$\nx = 1\n$$\n") == "so\n\n$$\nx = 1\n$$\n"
+    assert convert.for_markdown("so\n$$x = 1$$\nand\n$$y\n= 2$$\non") == "so\n\n$$x = 1$$\n\nand\n\n$$y\n= 2$$\n\non"
     assert convert.callouts('::: {.callout-note title="Mind"}\nthe gap\n:::') == '!!! note "Mind"\n\n    the gap'
     assert convert.callouts('::: {.callout-tip collapse="true"}\n## Head\nbody\n:::') == '??? tip "Head"\n\n    body'
 

@@ -40,7 +40,7 @@ def steps_of(n_contracts):
     del train
     dataset = fnb.make_dataset(features, target, folds[-1])
     lap("data set")
-    return {"rows": len(bars), "columns": COLUMNS, "samples": len(dataset), "seconds": took, "median_s": together, "peak_mb": round(peak_mb()), "peak_before_mb": round(before)}
+    return {"rows": len(bars), "columns": COLUMNS, "samples": len(dataset), **{f"{name}_s": t for name, t in took.items()}, "together_without_data_set_s": together, "peak_mb": round(peak_mb()), "peak_before_mb": round(before)}
 
 
 def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -49,7 +49,7 @@ def timed(kind, horizon, n_contracts, rounds):
         seconds.append(time.perf_counter() - start)
     told = target.attrs["target"]
     return {"kind": kind, "horizon": horizon, "rows": len(bars), "labels": told["n"], "independent": round(told["n_independent"], 1),
-            "median_s": round(float(np.median(seconds)), 3), "peak_mb": round(peak_mb()), "peak_before_mb": round(before)}
+            "time_s": round(float(np.median(seconds)), 3), "peak_mb": round(peak_mb()), "peak_before_mb": round(before)}
 
 
 if __name__ == "__main__":

@@ -804,6 +804,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.labels.label_spans': ('03_learning/labels.html#label_spans', 'futures_nb/labels.py'),
                                    'futures_nb.labels.label_uniqueness': ( '03_learning/labels.html#label_uniqueness',
                                                                            'futures_nb/labels.py'),
+                                   'futures_nb.labels.markets_in': ('03_learning/labels.html#markets_in', 'futures_nb/labels.py'),
                                    'futures_nb.labels.parse_horizon': ('03_learning/labels.html#parse_horizon', 'futures_nb/labels.py'),
                                    'futures_nb.labels.row_dates': ('03_learning/labels.html#row_dates', 'futures_nb/labels.py')},
             'futures_nb.leaks': { 'futures_nb.leaks.Lab': ('05_evaluation/leaks.html#lab', 'futures_nb/leaks.py'),

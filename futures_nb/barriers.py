@@ -13,8 +13,8 @@ import numba
 import numpy as np
 import pandas as pd
 
-from .labels import MAX_GAP, parse_horizon
-from .schema import DataError, check_schema, instrument
+from .labels import MAX_GAP, markets_in, parse_horizon
+from .schema import DataError, check_schema
 from .series import check_mapped
 from .sessions import bar_length
 from .windows import MINUTES, session_rows
@@ -53,7 +53,8 @@ def tick_return(
     bars: pd.DataFrame, # `close` [points]
 ) -> np.ndarray:
     """Log return of a rise by one tick from each close; NaN where the close is not positive."""
-    tick = np.array([instrument(str(name)).tick for name in bars.index.levels[0]])[bars.index.codes[0]]
+    markets, of_row = markets_in(bars.index)
+    tick = np.array([m.tick for m in markets])[of_row] if markets else np.empty(0)
     close = bars["close"].to_numpy(np.float64)
     return np.log1p(tick / np.where(close > 0, close, np.nan))
 

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from .barriers import known_volatility, tick_return, touch_barriers
-from .labels import MISSING, count_missing, label_spans, label_uniqueness
-from .schema import DataError, instrument, nearest_name
+from .labels import MISSING, count_missing, label_spans, label_uniqueness, markets_in
+from .schema import DataError, nearest_name
 from .series import adjusted_at_rolls
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-07
@@ -37,7 +37,7 @@ def _check_options(kind, options):
         if value is not None and name not in KINDS[kind]:
             raise DataError(f"make_target: kind {kind!r} has no {name}; leave it out (it has: {', '.join(KINDS[kind])})")
     clip, band, quantiles, barriers = (options[name] for name in ("clip", "band", "quantiles", "barriers"))
-    if clip is not None and not clip > 0: raise DataError(f"make_target: clip is {clip}; give a positive number in the unit of y, such as 0.1 for a log return, or None")
+    if clip is not None and not (isinstance(clip, (int, float, np.number)) and clip > 0): raise DataError(f"make_target: clip is {clip}; give a positive number in the unit of y, such as 0.1 for a log return, or None")
     if band is not None and not (isinstance(band, tuple) and len(band) == 2 and band[1] in BAND_UNITS and band[0] > 0 and (band[1] != "quantile" or band[0] < 1)):
         raise DataError(f'make_target: band is {band!r}; give a size above 0 and its unit, one of {", ".join(BAND_UNITS)}, such as (1, "ticks")')
     if quantiles is not None and not (len(quantiles) and all(0 < a < 1 for a in quantiles) and all(a < b for a, b in zip(quantiles, quantiles[1:]))):
@@ -75,6 +75,7 @@ def _volatility(bars, spans, given, horizon):
         if not isinstance(given, pd.Series) or not given.index.equals(bars.index):
             raise DataError("make_target: volatility is not a Series on the index of bars; give one with .reindex(bars.index), known at ts and of the horizon")
         sigma, floor = given.to_numpy(np.float64), tick_return(bars)
+        if (sigma < 0).any(): raise DataError(f"make_target: volatility is {sigma[int(np.argmax(sigma < 0))]} in row {bars.index[int(np.argmax(sigma < 0))]}; give standard deviations of log returns, NaN where it is not known")
         sigma, n_floored = np.where(sigma < floor, floor, sigma), int((sigma < floor).sum())
     unknown = (spans.missing == 0) & ~np.isfinite(sigma)
     return sigma, np.where(unknown, MISSING.index("no_volatility") + 1, spans.missing).astype(np.int8), n_floored
@@ -85,7 +86,7 @@ def _make_return(bars, spans, o):
 
 
 def _make_quantile(bars, spans, o):
-    return _Label(_returns(bars, spans), spans.end, spans.missing, told={"quantiles": [float(q) for q in o["quantiles"] or QUANTILES]})
+    return _Label(_returns(bars, spans), spans.end, spans.missing, told={"quantiles": [float(q) for q in (QUANTILES if o["quantiles"] is None else o["quantiles"])]})
 
 
 def _make_vol_scaled(bars, spans, o):
@@ -121,7 +122,7 @@ def _make_realised_vol(bars, spans, o):
     var = np.empty(len(bars))
     squares_ahead(square, run, spans.end, isinstance(o["horizon"], str), var)
     bad = (spans.missing == 0) & ~np.isfinite(var)           # a price on the way that is not positive
-    return _Label(np.sqrt(var), spans.end, np.where(bad, MISSING.index("bad_price") + 1, spans.missing).astype(np.int8))
+    return _Label(np.where(bad, np.nan, np.sqrt(var)), spans.end, np.where(bad, MISSING.index("bad_price") + 1, spans.missing).astype(np.int8))
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-14
 def _us(times): return pd.DatetimeIndex(times).as_unit("us").asi8
@@ -166,8 +167,13 @@ def check_fitted(
     rows,                 # Rows to be tested on: positions in `target`, or an index `(contract, ts)`
     where: str = "check_fitted", # The function that asks, for the message
 ):
-    """`target` itself if nothing in it was fitted on a time that `rows` or their labels touch; else raises `DataError` naming the first such row."""
+    """`target` itself if nothing in it was fitted on a time that `rows` or their labels touch; else raises `DataError` naming the first such row.
+
+    A frame that lost its record, but has the column `fit`, is refused, too; one reduced to `y` and `t1` cannot tell.
+    """
     record = target.attrs.get("target", {}).get("fitted")
+    if "fit" in target and (record is None or not (target["fit"].astype(str) == record["fitted_on"].get("hash", "")).all()):
+        raise DataError(f"{where}: the target was fitted (its column fit says so), and the record of its rows was lost, as by a join or a merge; keep it: joined.attrs = target.attrs")
     if record is None: return target
     rows = target.index.get_indexer(rows) if isinstance(rows, pd.MultiIndex) else np.asarray(rows, np.int64)
     if len(rows) and rows.min() < 0: raise DataError(f"{where}: a row to be tested on is not in the target; give rows of the same frame")
@@ -320,8 +326,8 @@ def _beyond(bars, band, r, sigma=None):
     if band is None: return np.sign(r)
     size, unit = band
     if unit == "volatility": return np.sign(r) * (np.abs(r) > size * sigma)
-    markets = [instrument(str(name)) for name in bars.index.levels[0]]
-    tick, value = (np.array([getattr(m, name) for m in markets])[bars.index.codes[0]] for name in ("tick", "tick_value"))
+    markets, of_row = markets_in(bars.index)
+    tick, value = (np.array([getattr(m, name) for m in markets])[of_row] for name in ("tick", "tick_value"))
     moved = bars["close"].to_numpy(np.float64) * np.expm1(r) / tick          # in ticks: a rise and a fall of one are alike, which their logs are not
     return np.sign(r) * (np.abs(moved) > (size if unit == "ticks" else size / value) + 1e-6)
 
@@ -363,7 +369,7 @@ def _quantile_band(o, bars, spans, r):
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-29
 def _make_triple_barrier(bars, spans, o):
     sigma, missing, n_floored = _volatility(bars, spans, o["volatility"], o["horizon"])
-    up, down = o["barriers"] or (1.0, 1.0)
+    up, down = (1.0, 1.0) if o["barriers"] is None else o["barriers"]
     touch = touch_barriers(bars, np.where(missing == 0, spans.end, -1), up * sigma, down * sigma)
     missing = np.where(touch.bad, MISSING.index("bad_price") + 1, missing).astype(np.int8)
     y = np.where(missing == 0, touch.side.astype(np.float64), np.nan)
@@ -385,7 +391,7 @@ def _make_meta(bars, spans, o):
     if o["band"] and o["band"][1] == "quantile": raise DataError('make_target: kind "meta" has no band in "quantile"; give what a trade costs in "ticks" or "cost"')
     sigma, missing, n_floored = _volatility(bars, spans, o["volatility"], o["horizon"])
     missing = np.where((missing == 0) & ~(np.abs(side) == 1), MISSING.index("no_side") + 1, missing).astype(np.int8)
-    profit, loss = o["barriers"] or (1.0, 1.0)
+    profit, loss = (1.0, 1.0) if o["barriers"] is None else o["barriers"]
     long = side > 0
     touch = touch_barriers(bars, np.where(missing == 0, spans.end, -1), np.where(long, profit, loss) * sigma, np.where(long, loss, profit) * sigma, np.where(long, -1, 1))
     missing = np.where(touch.bad, MISSING.index("bad_price") + 1, missing).astype(np.int8)
@@ -414,8 +420,8 @@ def make_target(
     """Frame on the index of `bars`: `y`, `t1` (UTC, when `y` is known), `weight` (average uniqueness in (0, 1]), and where it is needed `ret`, `sigma` and `side`.
 
     `y` is a log return (`return`, `quantile`), in volatilities (`vol_scaled`), a signed rank, a class -1, 0, 1 (`direction`, `triple_barrier`), 1 for a trade that
-    made more than the band (`meta`), or a volatility (`realised_vol`). It is missing where the contract ends first, over a hole, where a date is not over, without a
-    positive price or a volatility, never because of how the price moved; `.attrs["target"]` counts each case and holds what was fitted, and for a series under its root how its prices were `adjusted` at the rolls, `"unknown"` if nobody said it. A row may see up to its own `t1`.
+    made more than the band (`meta`), or a volatility (`realised_vol`). A fitted target has a column `fit`, the hash of what it was fitted on. It is missing where the contract ends first, over a hole, where a date is not over, without a
+    positive price (whose log return is no number, as at a close below zero) or a volatility, and for no other way in which the price moved; `.attrs["target"]` counts each case and holds what was fitted, and for a series under its root how its prices were `adjusted` at the rolls, `"unknown"` if nobody said it. A row may see up to its own `t1`.
     Raises `DataError` on an unknown kind, an option the kind does not have, a value that makes no sense, or a fitted kind without `fit_on`.
     """
     o = dict(clip=clip, fit_on=fit_on, band=band, quantiles=quantiles, barriers=barriers, side=side, volatility=volatility)
@@ -430,7 +436,10 @@ def make_target(
     target.attrs["target"] = {"kind": kind, "horizon": horizon if isinstance(horizon, str) else int(horizon), "clip": None if clip is None else float(clip), "n_rows": len(bars), "n": int(ok.sum()), "missing": count_missing(label.missing, label.reasons)}
     target.attrs["target"] |= label.told | _describe(label.y[ok], clip, weight[ok], bars.index[ok], label.classes)
     if (adjusted := adjusted_at_rolls(bars)) is not None: target.attrs["target"]["adjusted"] = adjusted
-    if label.fitted is not None: target.attrs["target"]["fitted"] = label.fitted.to_dict()
+    if label.fitted is not None:
+        target.attrs["target"]["fitted"] = label.fitted.to_dict()
+        mark = label.fitted.fitted_on.get("hash", "")
+        target["fit"] = pd.Categorical.from_codes(np.zeros(len(bars), np.int8), [mark])   # stays where a join loses the attrs
     return target
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-32

@@ -225,4 +225,4 @@ def test_a_vendors_series_as_traded_is_refused_and_an_unknown_one_says_so(data_d
     assert make_target(adjusted).attrs["target"]["adjusted"] is True
     named = bars.rename(index={"NQ": "NQH25"}, level="contract")                    # a contract of its own has no roll inside
     assert "adjusted" not in make_target(named).attrs["target"]
-    assert len(fnb.make_features(unknown, ["returns"])) == len(unknown)
+    assert len(fnb.make_features(unknown, features=["return_5"], progress=False)) == len(unknown)

@@ -141,3 +141,21 @@ def test_the_report_needs_nothing_heavy(folder):
             "bad = {'torch', 'arch', 'matplotlib', 'statsmodels'} & set(sys.modules); assert not bad, bad")
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=dict(os.environ))
     assert (folder / "report.html").is_file() and not list(folder.glob("*.tmp"))
+
+
+def test_the_price_of_each_leak_puts_no_markup_and_a_damaged_file_is_refused(folder):
+    from futures_nb.daybook import synth_days
+    from futures_nb.leaks import leak_prices
+    assert "no leak was priced" in make_report(folder).read_text()
+    told = leak_prices(synth_days("walk", 300, 0), leaks=["vix_joined_by_date", "no_embargo"], n_draws=100).to_dict()
+    told["not_here"] = [{"leak": "x", "words": EVIL, "why": EVIL}]
+    told["sentence"] += EVIL
+    for row in told["rows"]: row["words"] = row["stage"] = EVIL
+    (folder / "leaks.json").write_text(json.dumps(told))
+    page = Page(make_report(folder).read_text())
+    assert "img" not in page.tags and "script" not in page.tags and sum(EVIL in part for part in page.text) >= 4
+    (folder / "leaks.json").write_text(json.dumps({"why": "too few days " + EVIL}))
+    assert "img" not in Page(make_report(folder).read_text()).tags
+    for broken, words in (('{"rows": ', "not JSON"), ('{"rows": [1]}', "not what LeakPrices.to_dict returns"), (json.dumps(told | {"rows": [{"stage": 1}]}), "not what LeakPrices")):
+        (folder / "leaks.json").write_text(broken)
+        with pytest.raises(DataError, match=words): make_report(folder)

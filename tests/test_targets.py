@@ -9,6 +9,7 @@ import pytest
 from futures_nb.barriers import known_volatility
 from futures_nb.bars import read_bars
 from futures_nb.health import assert_scale_free
+from futures_nb.kfold import PurgedKFold
 from futures_nb.labels import label_uniqueness, row_dates
 from futures_nb.schema import DataError, make_index
 from futures_nb.sessions import to_sessions
@@ -543,3 +544,44 @@ def test_every_kind_over_a_million_rows(kind):
     start = time.perf_counter()
     target = make_target(bars, kind=kind, **options)
     assert time.perf_counter() - start < 10 and target.attrs["target"]["n"] > 500_000
+
+
+# ---- what a frame may bring along
+
+def test_a_contract_that_is_only_in_the_levels_is_of_no_account():
+    bars = synth_bars(n_contracts=1, n_days=20, minutes=60, seed=1)
+    strange = pd.concat([bars.reset_index(), bars.reset_index().assign(contract="XX1!")]).set_index(["contract", "ts"])
+    left = strange[strange.index.get_level_values("contract") != "XX1!"]
+    for kind in ("return", "direction", "triple_barrier"):
+        options = {"band": (1, "ticks")} if kind == "direction" else {}
+        pd.testing.assert_frame_equal(make_target(left, kind=kind, **options).reset_index(drop=True), make_target(bars, kind=kind, **options).reset_index(drop=True))
+
+
+def test_a_fitted_target_says_so_after_a_join():
+    bars = synth_bars(n_contracts=1, n_days=40, minutes=60, seed=2)
+    ranked = make_target(bars, kind="rank", fit_on=np.arange(len(bars)))
+    joined = ranked.join(bars[["volume"]])
+    assert "fit" in joined and "target" not in joined.attrs
+    for ask in (lambda t: check_fitted(t, np.array([5])), lambda t: PurgedKFold().folds(t)):
+        with pytest.raises(DataError, match="record of its rows was lost"): ask(joined)
+    joined.attrs = ranked.attrs
+    with pytest.raises(DataError, match="was fitted on"): check_fitted(joined, np.array([5]))
+    assert "fit" not in make_target(bars)
+
+
+def test_options_that_make_no_sense_are_refused_and_arrays_are_options():
+    bars = synth_bars(n_contracts=1, n_days=20, minutes=60, seed=3)
+    for kind, name, value in (("triple_barrier", "barriers", (1.0, 2.0)), ("quantile", "quantiles", (0.1, 0.9))):
+        pd.testing.assert_frame_equal(make_target(bars, kind=kind, **{name: np.array(value)}), make_target(bars, kind=kind, **{name: value}))
+    with pytest.raises(DataError, match="clip is 0.1"): make_target(bars, clip="0.1")
+    sigma = pd.Series(0.01, bars.index)
+    sigma.iloc[7] = -1.0
+    with pytest.raises(DataError, match="volatility is -1.0 in row"): make_target(bars, kind="vol_scaled", volatility=sigma)
+    with pytest.raises(DataError, match="has no trade_date"): make_target(bars.assign(trade_date=pd.NaT))
+
+
+def test_an_infinite_price_is_no_volatility():
+    bars = synth_bars(n_contracts=1, n_days=20, minutes=60, seed=4)
+    bars.iloc[60, bars.columns.get_loc("close")] = np.inf
+    target = make_target(bars, kind="realised_vol", horizon=5)
+    assert np.isfinite(target["y"].dropna()).all() and (target["y"].notna() == target["t1"].notna()).all()

@@ -158,13 +158,13 @@ def _joined(bars, parts, rolls, amounts, inst, options):
 
 # %% ../nbs/01_data/08_series.ipynb #06-series-33
 def adjusted_at_rolls(bars: pd.DataFrame):
-    """How the prices of a series under its root were adjusted at its rolls; None where every row stands under its contract.
+    """How the prices of a series under its root were adjusted at its rolls; None where every row stands under its contract and no column `front` says otherwise.
 
     `"ratio"` or `"difference"` for what `continuous` made; True, False, `"mixed"` or `"unknown"` as `read_bars` was told; False for prices as they traded.
     """
     roots = [name for name, _, _ in contract_runs(bars.index) if name in INSTRUMENTS] if list(bars.index.names) == INDEX else []
-    if not roots: return None
     made, is_made = bars.attrs.get("continuous", {}), {"front", "adjustment"} <= set(bars.columns)
+    if not roots and not is_made: return None
     if not (is_made and bars["front"].iloc[0] in INSTRUMENTS):         # else a series of a vendor's series, which knows no rolls
         if "adjust" in made: return made["adjust"] or False
         if is_made: return bool(bars["adjustment"].any())              # attrs are lost when frames are joined
@@ -187,8 +187,8 @@ def check_mapped(
     if len(fronts) > 1:
         raise DataError(f"{where}: {fronts[0]} and {fronts[1]} follow each other in this series with their prices as they traded, and a window would mix them; "
                         'use continuous(..., adjust="difference"), or pass the contracts themselves')
-    root = next(name for name, _, _ in contract_runs(bars.index) if name in INSTRUMENTS)
-    if fronts[:1] != [root] and ("front" in bars or made): return
+    root = next((name for name, _, _ in contract_runs(bars.index) if name in INSTRUMENTS), None)
+    if root is None or (fronts[:1] != [root] and ("front" in bars or made)): return
     a, b = trade_dates(pd.DatetimeIndex([first, last]), calendar=instrument_of(bars, where))
     if a != b:
         raise DataError(f"{where}: {root} was read with adjusted=False, and from {a:%Y-%m-%d} to {b:%Y-%m-%d} it may roll with its prices as they traded; a window would mix two contracts. "

@@ -12,7 +12,7 @@ from futures_nb.health import assert_scale_free
 from futures_nb.kfold import PurgedKFold
 from futures_nb.labels import label_uniqueness, row_dates
 from futures_nb.schema import DataError, make_index
-from futures_nb.sessions import to_sessions
+from futures_nb.sessions import session_table, to_sessions
 from futures_nb.splits import WalkForward
 from futures_nb.synth import synth_bars
 from futures_nb.targets import KINDS, FittedRank, check_fitted, describe_target, fitted_from_dict, inverse_target, make_target
@@ -585,3 +585,22 @@ def test_an_infinite_price_is_no_volatility():
     bars.iloc[60, bars.columns.get_loc("close")] = np.inf
     target = make_target(bars, kind="realised_vol", horizon=5)
     assert np.isfinite(target["y"].dropna()).all() and (target["y"].notna() == target["t1"].notna()).all()
+
+
+@pytest.mark.parametrize("contract, first, last", [("ESH24", "2024-02-26", "2024-03-14"), ("ESZ24", "2024-10-21", "2024-11-15"), ("ESH25", "2024-11-18", "2024-12-31"), ("ESU24", "2024-06-24", "2024-07-12")])
+def test_labels_end_at_the_next_close_over_both_clock_changes_and_half_days(contract, first, last):
+    """The exchange's closes move by an hour in UTC, and come early on half days: a label ends on the next session's last bar all the same."""
+    table = session_table("ES", first, last)
+    ts = pd.DatetimeIndex(np.concatenate([pd.date_range(o + pd.Timedelta("30min"), c, freq="30min").tz_localize(None) for o, c in zip(table["open"], table["close"])]), tz="UTC").as_unit("us")
+    close = 5000 + 0.25 * np.random.default_rng(0).integers(-8, 9, len(ts)).cumsum()
+    bars = pd.DataFrame({c: close for c in ("open", "high", "low", "close")} | {"volume": 1.0}, make_index(contract, ts))
+    assert len({c.time() for c in table["close"]}) >= 2                       # the closes do move
+    target, date = make_target(bars), row_dates(bars.index)
+    ends = pd.Series(ts, date).groupby(level=0).max()
+    want = pd.DatetimeIndex(ends.shift(-1).reindex(date))
+    has = target["t1"].notna().to_numpy()
+    assert (pd.DatetimeIndex(target["t1"])[has] == want[has]).all() and has[date < ends.index[-2]].all()
+    for fold in WalkForward(n_folds=2).folds(target):
+        parts = [set(date[rows]) for rows in (fold.train, fold.valid, fold.test)]
+        assert not parts[0] & parts[1] and not parts[1] & parts[2] and not parts[0] & parts[2]
+        assert target["t1"].iloc[fold.valid].max() < ts[fold.test].min()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'SPLITTERS', 'GAPS', 'ENDS', 'BLOCK', 'Y_FLOOR', 'NEAR', 'Dataset', 'rows_of_history', 'make_dataset',
-           'sample_inputs', 'dataset_tensors', 'dataset_batches', 'save_dataset', 'load_dataset']
+           'sample_inputs', 'dataset_tensors', 'epoch_order', 'dataset_batches', 'save_dataset', 'load_dataset']
 
 # %% ../nbs/03_learning/10_dataset.ipynb #04-dataset-02
 import hashlib
@@ -379,11 +379,11 @@ def dataset_tensors(
     return found if device is None else {name: tensor.to(device) for name, tensor in found.items()}
 
 
-def _epoch_order(n, seed, epoch):
-    """As `train.epoch_order`."""
+def epoch_order(n_rows: int, seed: int, epoch: int):
+    """A permutation of the rows, int64 tensor (n_rows,), from `seed` and `epoch` and nothing else; the order in which `fit` takes them."""
     import torch
     word = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.randperm(n, generator=torch.Generator().manual_seed(word))
+    return torch.randperm(n_rows, generator=torch.Generator().manual_seed(word))
 
 # %% ../nbs/03_learning/10_dataset.ipynb #04-dataset-62
 NEAR = 1 << 13   # samples gathered at a time, if a batch has fewer
@@ -407,7 +407,7 @@ def dataset_batches(
         if not (isinstance(value, (int, np.integer)) and value >= least): raise DataError(f"batches: {name} is {value!r}; give a whole number, {least} or more")
     t = dataset_tensors(dataset) if tensors is None else tensors
     row = t[part]
-    if shuffle: row = row[_epoch_order(len(row), seed, epoch).to(row.device)]
+    if shuffle: row = row[epoch_order(len(row), seed, epoch).to(row.device)]
     if drop_last: row = row[:len(row) // batch_size * batch_size]
     if len(row) == 0: return iter(())
     return _rows_of(t, row, batch_size) if dataset.window is None else _windows_of(t, row, batch_size, dataset.window)

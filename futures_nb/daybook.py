@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from .asof import join_asof
 from .garchvol import garch_vol
 from .labels import MAX_GAP
 from .roll import front_rows
@@ -111,22 +112,17 @@ def longest_run(front: pd.DataFrame) -> slice:
     return slice(begins[k], stops[k])
 
 
-STALE = pd.Timedelta(7, "D")   # a VIX older than this is not known
+STALE = "7D"   # a VIX older than this is not known
 
-def known_vix(vix, times) -> np.ndarray:
-    """Logarithm of the last VIX close known at each time; NaN without a VIX, before its first close, and a week after its last.
+def known_vix(vix, index) -> np.ndarray:
+    """Logarithm of the last VIX close known at each row of `(contract, ts)`; NaN without a VIX, before its first close, and a week after its last.
 
-    Raises `DataError` if its times are naive or not in order, or a close is not above zero.
+    Raises `DataError` if a close is not above zero, and what `join_asof` raises.
     """
-    if vix is None: return np.full(len(times), np.nan)
-    known, v = pd.DatetimeIndex(vix.index.get_level_values("ts") if "ts" in vix.index.names else vix["ts"]), vix["vix_close"].to_numpy(np.float64)
-    if known.tz is None: raise DataError("day_book: the ts of vix have no time zone; give each close the UTC time at which it was known, as read_vix does")
-    if not len(known) or not (known.is_monotonic_increasing and known.is_unique): raise DataError(f"day_book: the {len(known)} ts of vix are not in order, each once; sort them")
-    if not (v > 0).all(): raise DataError(f"day_book: vix_close is {v[np.argmin(v > 0)]} at {known[np.argmin(v > 0)]}; drop such rows")
-    known, times = known.as_unit("us").asi8, pd.DatetimeIndex(times).as_unit("us").asi8
-    at = np.searchsorted(known, times, side="right") - 1
-    fresh = (at >= 0) & (times - known[np.maximum(at, 0)] <= STALE // pd.Timedelta(1, "us"))
-    return np.where(fresh, np.log(v[np.maximum(at, 0)]), np.nan)
+    if vix is None: return np.full(len(index), np.nan)
+    v = vix["vix_close"].to_numpy(np.float64)
+    if not (v > 0).all(): raise DataError(f"day_book: vix_close is {v[np.argmin(v > 0)]} at {vix.index[np.argmin(v > 0)]}; drop such rows")
+    return np.log(join_asof(pd.DataFrame(index=index), vix[["vix_close"]], max_age=STALE)["vix_close"].to_numpy())
 
 # %% ../nbs/05_evaluation/04_daybook.ipynb #04-daybook-12
 def next_contract_of(rows, front):
@@ -151,15 +147,15 @@ def day_book(
     rows = within_contracts(session_rows(bars))
     labels = {h: labels_of(bars, rows, h) for h in HORIZONS}
     rows["y"] = labels[1]["y"].to_numpy()
-    front = rows[rows["in_front"]].sort_values("date", kind="stable").drop_duplicates("date")
+    rows["vix"], rows["vix_close"] = (known_vix(vix, bars.index[rows[c]]) for c in ("at", "last"))
+    front = rows[rows["in_front"]].sort_values("date", kind="stable")
+    if front["date"].duplicated().any(): raise DataError(f"day_book: two contracts are in front on {front['date'][front['date'].duplicated()].iloc[0]:%Y-%m-%d}; give bars whose front contract is one a day")
     part = front.iloc[longest_run(front)]
     if len(part) < 60: raise DataError(f"day_book: only {len(part)} trade dates in one run with a bar after the cash open; give more days, or bars shorter than a session")
     other, old = next_contract_of(rows, part)
     gap = np.where(np.isnan(old), 0.0, np.log(part["price"] / old))
-    ts, ends = (bars.index.get_level_values("ts")[part[c]] for c in ("at", "last"))
-    return DayBook(ts, part["date"].to_numpy("datetime64[D]"), np.asarray(bars.index.get_level_values("contract")[part["at"]].astype(str)),
-                   **{c: part[c].to_numpy(np.float64) for c in ("price", "move", "night", *_AFTER, "poc_before", "hold", "hold_same")}, gap=gap,
-                   vix=known_vix(vix, ts), vix_close=known_vix(vix, ends), other=other, targets={h: t.iloc[part.index] for h, t in labels.items()},
+    return DayBook(bars.index.get_level_values("ts")[part["at"]], part["date"].to_numpy("datetime64[D]"), np.asarray(bars.index.get_level_values("contract")[part["at"]].astype(str)),
+                   **{c: part[c].to_numpy(np.float64) for c in ("price", "move", "night", *_AFTER, "poc_before", "hold", "hold_same", "vix", "vix_close")}, gap=gap, other=other, targets={h: t.iloc[part.index] for h, t in labels.items()},
                    info={"n_sessions": len(rows), "n_front": len(front), "n_outside_run": len(front) - len(part), "n_rolls_without_pair": int(np.isnan(old).sum())})
 
 # %% ../nbs/05_evaluation/04_daybook.ipynb #04-daybook-20

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'LEAKS', 'PAYS', 'NOTHING', 'Lab', 'ridge', 'nearest', 'scaled', 'walk', 'Trial', 'plain_trial', 'honest',
-           'ranks', 'measure', 'Leak', 'leak', 'NotHere', 'in_place_of', 'vix_joined_by_date', 'bar_stamped_at_open',
-           'poc_of_whole_session', 'centred_window', 'denoised_both_ways', 'garch_on_all', 'back_adjusted_level',
-           'backward_fill', 'seen_means', 'calendar_of_all_rows', 'rank_over_all_rows', 'scaled_by_later_vol',
-           'rows_chosen_by_outcome', 'scaler_before_split', 'columns_chosen_on_all_rows', 'no_purge', 'no_embargo',
-           'random_split', 'judged_on_train_rows', 'same_days_of_next_contract', 'early_stopping_on_test',
-           'best_seed_on_test', 'same_bar_fill', 'best_price_of_bar', 'tested_rows', 'masked', 'pair_of',
+           'tested_rows', 'ranks', 'measure', 'Leak', 'leak', 'NotHere', 'in_place_of', 'vix_joined_by_date',
+           'bar_stamped_at_open', 'poc_of_whole_session', 'centred_window', 'denoised_both_ways', 'garch_on_all',
+           'back_adjusted_level', 'backward_fill', 'seen_means', 'calendar_of_all_rows', 'rank_over_all_rows',
+           'scaled_by_later_vol', 'rows_chosen_by_outcome', 'scaler_before_split', 'columns_chosen_on_all_rows',
+           'no_purge', 'no_embargo', 'random_split', 'judged_on_train_rows', 'same_days_of_next_contract',
+           'early_stopping_on_test', 'best_seed_on_test', 'same_bar_fill', 'best_price_of_bar', 'masked', 'pair_of',
            'moves_of_seed', 'simulated_moves', 'declared_moves', 'resampled_counts', 'block_length', 'drawn_measures',
            'price_leak', 'accuracy_interval', 'LeakPrices', 'prices_html', 'plot_prices', 'choose_leaks', 'leak_prices']
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-02
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from html import escape
 from typing import Callable
@@ -23,6 +23,7 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
+from .backtest import sharpe_ratio
 from .daybook import DayBook, chained, day_book, known_columns, lag, synth_days, trailing
 from .garch import fit_garch
 from .scaling import RobustScaler
@@ -88,9 +89,8 @@ def nearest(Z, y, train, test):
 
 
 def scaled(X, rows):
-    """`X` by a robust scaler fitted on `rows`, cut at ten scales."""
-    scaler = RobustScaler().fit(X[rows])
-    return np.clip((X - scaler.center_) / scaler.scale_, -10, 10)
+    """`X` by a robust scaler fitted on `rows`."""
+    return RobustScaler().fit(X[rows]).transform(X)
 
 
 def walk(X, y, folds, model=ridge, target=None) -> np.ndarray:
@@ -110,6 +110,7 @@ class Trial:
     y: np.ndarray
     pnl: np.ndarray   # of one unit, log return
     horizon: int = 1  # trade dates that a label reaches ahead
+    n_filled: int = 0 # tested days on which a leaky column had no value and took its middle
 
 
 def plain_trial(lab, y_hat, horizon=1) -> Trial:
@@ -123,6 +124,11 @@ def honest(lab) -> Trial:
     return lab._honest
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-11
+def tested_rows(trial) -> np.ndarray:
+    """Rows with a forecast and a label."""
+    return np.flatnonzero(np.isfinite(trial.y_hat) & np.isfinite(trial.y))
+
+
 MEASURES = ("accuracy", "rank_corr", "sharpe")
 
 def ranks(x):
@@ -137,8 +143,7 @@ def measure(trial: Trial) -> np.ndarray:
     y, y_hat, pnl = trial.y[told], trial.y_hat[told], trial.pnl[np.isfinite(trial.pnl)]
     a, b = ranks(y), ranks(y_hat)
     both = math.sqrt((a @ a) * (b @ b))
-    spread = pnl.std()
-    return np.array([((y > 0) == (y_hat > 0)).mean(), a @ b / both if both > 0 else np.nan, pnl.mean() / spread * math.sqrt(252) if spread > 0 else np.nan])
+    return np.array([((y > 0) == (y_hat > 0)).mean(), a @ b / both if both > 0 else np.nan, sharpe_ratio(pnl)])
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-14
 @dataclass(frozen=True)
@@ -172,10 +177,12 @@ class NotHere(DataError):
 def in_place_of(lab, name, column) -> Trial:
     """The honest line with one column replaced, or with one more."""
     if name is not None and name not in lab.names: raise NotHere(f"there is no column {name!r}: no VIX was given")
-    X, column = lab.X.copy(), np.where(np.isfinite(column), column, 0.0)
+    X, missing = lab.X.copy(), ~np.isfinite(column)
+    column = np.where(missing, np.nanmedian(column), column)
     if name is None: X = np.column_stack([X, column])
     else: X[:, lab.names.index(name)] = column
-    return plain_trial(lab, walk(X, lab.y(), lab.folds()))
+    trial = plain_trial(lab, walk(X, lab.y(), lab.folds()))
+    return replace(trial, n_filled=int(missing[tested_rows(trial)].sum()))
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-16
 @leak("features")
@@ -424,16 +431,11 @@ def best_price_of_bar(lab):
     return Trial(made.y_hat, made.y, made.pnl + better)
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-31
-def tested_rows(trial) -> np.ndarray:
-    """Rows with a forecast and a label."""
-    return np.flatnonzero(np.isfinite(trial.y_hat) & np.isfinite(trial.y))
-
-
 def masked(trial, rows) -> Trial:
     """`trial` on `rows` alone."""
     out = np.zeros(len(trial.y), bool)
     out[rows] = True
-    return Trial(np.where(out, trial.y_hat, np.nan), trial.y, np.where(out, trial.pnl, np.nan), trial.horizon)
+    return replace(trial, y_hat=np.where(out, trial.y_hat, np.nan), pnl=np.where(out, trial.pnl, np.nan))
 
 
 def pair_of(leak, lab) -> tuple[Trial, Trial]:
@@ -502,7 +504,7 @@ def drawn_measures(trial, rows, counts) -> np.ndarray:
 
 # %% ../nbs/05_evaluation/05_leaks.ipynb #05-leaks-37
 def price_leak(leak, lab, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """One row per measure: `honest`, `leaky`, `price`, and the 95 % interval of the price, `low` and `high`."""
+    """One row per measure: `honest`, `leaky`, `price`, the 95 % interval of the price, `low` and `high`, and `n_filled` (`Trial`)."""
     fair, leaky = pair_of(leak, lab)
     rows = tested_rows(fair)
     if len(rows) < 30: raise NotHere(f"only {len(rows)} days were tested")
@@ -510,9 +512,9 @@ def price_leak(leak, lab, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     counts = resampled_counts(len(rows), block, n_draws, seed)
     values = np.array([measure(masked(fair, rows)), measure(leaky)])
     apart = drawn_measures(leaky, rows, counts) - drawn_measures(fair, rows, counts)
-    price = values[1] - values[0]
+    price, filled = values[1] - values[0], leaky.n_filled
     ends = [student_interval(p, apart[:, j], block, len(rows)) for j, p in enumerate(price)]
-    return pd.DataFrame({"honest": values[0], "leaky": values[1], "price": price, "low": [e[0] for e in ends], "high": [e[1] for e in ends]},
+    return pd.DataFrame({"honest": values[0], "leaky": values[1], "price": price, "low": [e[0] for e in ends], "high": [e[1] for e in ends], "n_filled": filled},
                         pd.Index(MEASURES, name="measure"))
 
 
@@ -530,7 +532,7 @@ _UNITS = {"accuracy": ("accuracy [points]", 100, "{:+.1f}"), "rank_corr": ("rank
 @dataclass(eq=False, repr=False)
 class LeakPrices:
     """What each leak would have been worth on one market; shows itself as a table."""
-    table: pd.DataFrame # Index (leak, measure): honest, leaky, price, low, high
+    table: pd.DataFrame # Index (leak, measure): honest, leaky, price, low, high, n_filled
     honest: dict        # {measure: value} of the honest line
     not_here: dict      # {leak: why it was not priced}
     info: dict          # plain JSON: days, first and last date, market
@@ -587,12 +589,14 @@ def prices_html(
         body = "".join(f"<tr><td>{escape(row['stage'])}</td><td class='wraps'>{escape(row['words'])}</td>{_whisker(row['prices']['accuracy'], reach)}"
                        f"{''.join(_price_cell(row['prices'][m], m) for m in MEASURES)}</tr>" for row in told["rows"])
         absent = "".join(f"<li>{escape(x['words'])}: {escape(x['why'])}</li>" for x in told["not_here"])
+        filled = [f"{escape(row['words'])} ({int(row['prices']['accuracy']['n_filled'])})" for row in told["rows"] if row["prices"]["accuracy"]["n_filled"]]
         sentence = escape(told["sentence"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"prices_html: this is not what LeakPrices.to_dict returns ({type(error).__name__}: {error}); price the leaks again") from error
     return (f"<div><p>{sentence}.</p><div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
             "<p class='note'>What each leak alone would have added, with the 95 % interval (drawn: accuracy); bold where it leaves out zero. The line is a small one, made for the "
-            f"comparison: one row a trade date, a bar after the cash open, ridge regression.</p>{f'<p>Not priced here:</p><ul>{absent}</ul>' if absent else ''}</div>")
+            f"comparison: one row a trade date, a bar after the cash open, ridge regression.{' Days on which the column had no value and took its middle: ' + ', '.join(filled) + '.' if filled else ''}</p>"
+            f"{f'<p>Not priced here:</p><ul>{absent}</ul>' if absent else ''}</div>")
 
 
 def plot_prices(prices, ax=None):

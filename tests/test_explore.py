@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -188,9 +187,7 @@ def test_unit_roots_against_statsmodels():
     for seed, make in enumerate((lambda r: r.normal(size=600), lambda r: r.normal(size=600).cumsum(), lambda r: lfilter([1], [1, -0.7], r.normal(size=600)))):
         x = make(np.random.default_rng(seed))
         ours, lags = unit_root_tests(x), int(12 * 6**0.25)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)     # of statsmodels, about what it will return one day
-            adf = adfuller(x, maxlag=lags, regression="c", autolag="BIC")
+        with pytest.warns(FutureWarning): adf = adfuller(x, maxlag=lags, regression="c", autolag="BIC")   # about what it will return one day
         np.testing.assert_allclose([ours["adf"], ours["adf_p"]], adf[:2], rtol=1e-6, atol=1e-9)
         with pytest.warns() if ours["kpss_p"] < 0.011 or ours["kpss_p"] > 0.099 else _nothing():   # its table ends there
             theirs = kpss(x, regression="c", nlags=lags)

@@ -176,3 +176,14 @@ def test_the_catalogue_is_whole():
     assert set(table["family"]) >= {"returns", "volatility", "volume", "vpoc", "garch", "memory", "scales", "cointegration", "vix", "clock"}
     page = fnb.FEATURES._repr_html_()
     assert all(name in page for name in fnb.FEATURES) and 'type="search"' in page
+
+
+def test_a_session_without_cash_hours_has_its_last_close():
+    """Three sessions of two bars; the second, a holiday's, has no cash hours: the third's overnight return begins at its last close."""
+    from futures_nb.plain import returns_run, returns_state
+    price = np.array([100.0, 101, 102, 104, 103, 105])
+    cash, new = np.array([0.0, 1, 0, 0, 0, 1]), np.array([True, False] * 3)
+    out, one = np.empty((6, 10)), np.ones(6)
+    returns_run(returns_state(None), price, price, price, cash, new, 0.25, np.log(price), price / 0.25, one, one, out)
+    want = np.arcsinh(np.log([102 / 101, 104 / 101, 103 / 104, 105 / 104]))
+    np.testing.assert_allclose(out[2:, 5], want, rtol=1e-12)

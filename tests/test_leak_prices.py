@@ -8,7 +8,7 @@ from joblib import Parallel, delayed
 
 import futures_nb as fnb
 from futures_nb.daybook import day_book, known_columns, synth_days
-from futures_nb.leaks import LEAKS, MEASURES, Lab, accuracy_interval, declared_moves, honest, measure, pair_of, seen_means, simulated_moves
+from futures_nb.leaks import LEAKS, MEASURES, Lab, accuracy_interval, block_length, declared_moves, honest, measure, pair_of, seen_means, simulated_moves
 from futures_nb.schema import DataError
 
 SEEDS = range(2000)
@@ -80,18 +80,18 @@ def test_means_of_the_past_hold_no_label_that_is_not_known():
         assert value == pytest.approx(known.mean() if len(known) else 0.0, abs=1e-12)
 
 
-def test_honest_forecasts_do_not_know_the_future():
-    book = synth_days("walk", 504, 4)
-    whole = honest(Lab(book)).y_hat
-    fold = Lab(book).folds()[1]
-    changed = synth_days("walk", 504, 4)
-    stop = int(fold.test[-1])
+@pytest.mark.parametrize("line", {leak.honest: None for leak in LEAKS.values()}, ids=lambda f: str(getattr(f, "keywords", "") or f.__name__))
+def test_honest_lines_do_not_know_the_future(line):
+    """Everything after a test block is changed, labels that reach into it as well: what was forecast up to there stays, to the last bit."""
+    book, changed = synth_days("walk", 504, 4), synth_days("walk", 504, 4)
+    whole = line(Lab(book, seed=4))
+    stop = int(Lab(book).folds(whole.horizon, 8 if whole.horizon > 1 else 4)[1].test[-1])
     for name in ("move", "night", "price", "poc_before", "vix", "gap"):
         x = getattr(changed, name).copy()
         x[stop + 1:] = 3 * x[stop + 1:] + 0.01
         setattr(changed, name, x)
-    changed.targets[1].loc[changed.targets[1].index[stop - 1:], "y"] = 0.5   # labels that reach past `stop`
-    assert np.array_equal(honest(Lab(changed)).y_hat[:stop + 1], whole[:stop + 1], equal_nan=True)
+    for target in changed.targets.values(): target.loc[(target["t1"] > book.ts[stop]).to_numpy(), "y"] = 0.5
+    assert np.array_equal(line(Lab(changed, seed=4)).y_hat[:stop + 1], whole.y_hat[:stop + 1], equal_nan=True)
 
 
 def test_nq_prices(nq, vix):
@@ -125,3 +125,26 @@ def test_columns_of_the_user_join_the_line(nq, vix):
 
 def test_too_few_days_are_refused():
     with pytest.raises(DataError, match="trade dates in one run"): fnb.leak_prices(fnb.synth_bars(n_contracts=1, n_days=40, seed=0))
+
+
+def test_the_honest_line_pays_from_fill_to_fill_behind_purge_and_embargo():
+    lab = Lab(synth_days("bounce", 504, 6))
+    fair = honest(lab)
+    assert np.array_equal(fair.pnl, np.sign(fair.y_hat) * lab.book.hold, equal_nan=True) and not np.array_equal(lab.book.hold, lab.book.hold_same, equal_nan=True)
+    assert all(f.info["n_embargoed"] > 0 and f.info["n_purged"] > 0 for f in lab.folds())
+    assert all(f.info["n_embargoed"] == 0 and f.info["n_purged"] > 0 for f in lab.folds(embargo="0D"))
+    purged, kept = lab.folds(20, 8), lab.folds(20, 8, ends_at_once=True)
+    assert all(a.info["n_purged"] >= 15 and b.info["n_purged"] == 0 and len(b.train) > len(a.train) and np.array_equal(a.test, b.test) for a, b in zip(purged, kept))
+
+
+def test_blocks_are_five_labels_and_at_most_a_third():
+    assert [block_length(1, 300), block_length(20, 1000), block_length(20, 240)] == [10, 105, 80]
+
+
+def test_a_hole_ends_a_run_and_the_longest_is_the_book():
+    bars = fnb.synth_bars(n_contracts=1, n_days=200, overlap=0, minutes=30, seed=8)
+    date = fnb.to_sessions(bars)["trade_date"]
+    days = date.unique()
+    book = day_book(bars[~date.isin(days[60:66]).to_numpy()])
+    assert str(book.date[0]) == str(days[66])[:10] and book.info["n_outside_run"] + len(book) == book.info["n_front"]
+    assert np.isnan(book.move[0]) and np.isfinite(book.move[1:]).all()

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("numpy", "pandas", "numba", "pyarrow", "databento", "polars", "MarketProfile", "arch", "statsmodels", "PyWavelets", "fathon", "nolds", "antropy", "scikit-learn", "torch", "timeseriescv")   # ours and the peers; one that is absent is left out
+PACKAGES = ("numpy", "pandas", "numba", "pyarrow", "databento", "polars", "MarketProfile", "arch", "statsmodels", "PyWavelets", "fathon", "nolds", "antropy", "scikit-learn", "torch", "timeseriescv", "mlfinpy", "skfolio")   # ours and the peers; one that is absent is left out
 
 
 def peers_in_turn(peers: dict, rounds: int) -> dict:

@@ -26,7 +26,8 @@ from common import peers_in_turn, write_results
 from futures_nb.kfold import CombinatorialPurged, PurgedKFold
 from futures_nb.splits import WalkForward
 from futures_nb.synth import synth_bars
-from futures_nb.targets import make_target, row_dates
+from futures_nb.labels import row_dates
+from futures_nb.targets import make_target
 
 EMBARGO, SIZES = "6h", (30, 210, 840)
 

@@ -1758,6 +1758,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                  'futures_nb/targets.py'),
                                     'futures_nb.targets._make_vol_scaled': ( '03_learning/targets.html#_make_vol_scaled',
                                                                              'futures_nb/targets.py'),
+                                    'futures_nb.targets._positive': ('03_learning/targets.html#_positive', 'futures_nb/targets.py'),
                                     'futures_nb.targets._probabilities': ( '03_learning/targets.html#_probabilities',
                                                                            'futures_nb/targets.py'),
                                     'futures_nb.targets._quantile_band': ( '03_learning/targets.html#_quantile_band',

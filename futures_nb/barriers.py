@@ -144,9 +144,10 @@ class Touches(NamedTuple):
     """Which barrier each row touched first; made by `touch_barriers`."""
     at: np.ndarray    # Position of the touching bar, int64; -1 without a label
     side: np.ndarray  # 1 the upper, -1 the lower, 0 the vertical barrier, int8
-    ret: np.ndarray   # Log return from the close of the row to the touch
+    price: np.ndarray # At which it was touched [points]; NaN without a label
+    ret: np.ndarray   # Log return from the close of the row to the touch; NaN where that price is not positive
     both: np.ndarray  # True where a bar touched both and did not say which first
-    bad: np.ndarray   # True where a price on the way is missing
+    bad: np.ndarray   # True where the close of the row is not positive, or a price on the way is missing
 
 # %% ../nbs/03_learning/02_barriers.ipynb #02-barriers-16
 def touch_barriers(
@@ -173,7 +174,7 @@ def touch_barriers(
     first_touches(np.asarray(end, np.int64), o, h, l, above, below, worse, at, side, both)
     price = np.select([side == 1, side == -1], [np.maximum(above, o[at]), np.minimum(below, o[at])], c[at]) if n else c
     hole = side == _NAN_PRICE
-    ret = np.full(n, np.nan)
-    good = has & ~hole & (price > 0)
-    ret[good] = np.log(price[good] / c[good])
-    return Touches(at, np.where(hole, 0, side).astype(np.int8), ret, both, has & ~good)
+    good = has & ~hole & (c > 0) & np.isfinite(price)
+    price, ret = np.where(good, price, np.nan), np.full(n, np.nan)
+    ret[price > 0] = np.log(price[price > 0] / c[price > 0])
+    return Touches(at, np.where(hole, 0, side).astype(np.int8), price, ret, both, has & ~good)

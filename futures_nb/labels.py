@@ -153,8 +153,9 @@ def label_spans(
     bars: pd.DataFrame,  # `close` [points], index `(contract, ts)`; a column `trade_date` is used if there is one
     horizon: str | int,  # As `parse_horizon` reads it
     where: str = "label_spans", # The function that asks, for the message
+    positive: tuple = (True, True), # Must the close of the row, and that of the end, have a logarithm? Else a number is enough
 ) -> LabelSpans:
-    """The span of every row's label: inside its contract, over no hole, to a close that is one, between two positive prices.
+    """The span of every row's label: inside its contract, over no hole, to a close that is one, between two good prices.
 
     Raises `DataError` on another horizon, or on a series whose contracts follow each other with their prices as they traded.
     """
@@ -165,8 +166,8 @@ def label_spans(
     end, hole = label_ends(np.asarray(bars.index.codes[0]), date, horizon)
     unfinished = is_unfinished(bars.index, end) if in_dates else np.zeros(len(bars), bool)
     close = bars["close"].to_numpy(np.float64)
-    good = np.isfinite(close) & (close > 0)
-    bad = ~(good & good[end]) if len(bars) else good
+    from_, to = (np.isfinite(close) & (close > 0 if needed else True) for needed in positive)
+    bad = ~(from_ & to[end]) if len(bars) else to
     missing = np.select([hole, end < 0, unfinished, bad], [2, 1, 3, 4], 0).astype(np.int8)
     return LabelSpans(np.where(missing == 0, end, -1), missing, date)
 

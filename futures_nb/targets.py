@@ -60,9 +60,10 @@ class _Label:
 
 
 def _returns(bars, spans):
-    """Log return from each row's close to the close its label ends on; NaN without a label."""
+    """Log return from each row's close to the close its label ends on; NaN without a label, or where a price is not positive."""
     close, has, out = bars["close"].to_numpy(np.float64), spans.missing == 0, np.full(len(bars), np.nan)
-    out[has] = np.log(close[spans.end[has]] / close[has])
+    a, b = close[has], close[spans.end[has]]
+    out[has] = np.log(b / a, out=np.full(len(a), np.nan), where=(a > 0) & (b > 0))
     return out
 
 
@@ -321,17 +322,24 @@ def fitted_from_dict(told: dict):
     return FittedClasses(tuple(told["classes"]), tuple(nan(m) for m in told["means"]), nan(told["threshold"]), told["is_scaled"], told["fitted_on"])
 
 # %% ../nbs/03_learning/03_targets.ipynb #03-targets-27
-def _beyond(bars, band, r, sigma=None):
-    """Sign of each log return, 0 inside the band; a move of just the band is inside. `band` is not a quantile."""
-    if band is None: return np.sign(r)
+def _beyond(bars, band, price, r, sigma=None):
+    """Sign of the move from each close to `price`, 0 inside the band; a move of just the band is inside. `band` is not a quantile."""
+    moved = price - bars["close"].to_numpy(np.float64)                       # [points]: a rise and a fall of one tick are alike, which their logs are not
+    if band is None: return np.sign(moved)
     size, unit = band
-    if unit == "volatility": return np.sign(r) * (np.abs(r) > size * sigma)
+    if unit == "volatility": return np.sign(moved) * ((np.abs(r) > size * sigma) | (price <= 0))   # down to zero is further than any volatility
     markets, of_row = markets_in(bars.index)
     tick, value = (np.array([getattr(m, name) for m in markets])[of_row] for name in ("tick", "tick_value"))
-    moved = bars["close"].to_numpy(np.float64) * np.expm1(r) / tick          # in ticks: a rise and a fall of one are alike, which their logs are not
-    return np.sign(r) * (np.abs(moved) > (size if unit == "ticks" else size / value) + 1e-6)
+    return np.sign(moved) * (np.abs(moved) / tick > (size if unit == "ticks" else size / value) + 1e-6)
 
 
+def _positive(kind, band):
+    """Which closes need a logarithm, that of the row and that of the end: a move in ticks needs none, and a fall to zero or below is further than any volatility."""
+    if kind in ("triple_barrier", "meta"): return True, False
+    if kind != "direction" or (band and band[1] == "quantile"): return True, True
+    return bool(band) and band[1] == "volatility", False
+
+# %% ../nbs/03_learning/03_targets.ipynb #03-targets-27a
 def _learn_classes(o, bars, end, missing, y, ret, classes, sigma=None, threshold=np.nan):
     """`FittedClasses` from the rows of `fit_on`; None without it."""
     if o["fit_on"] is None: return None
@@ -339,6 +347,7 @@ def _learn_classes(o, bars, end, missing, y, ret, classes, sigma=None, threshold
         if o["fit_on"].classes != tuple(float(c) for c in classes): raise DataError(f"make_target: fit_on has classes {o['fit_on'].classes}, and this target {classes}; give the object of a target of the same kind")
         return o["fit_on"]
     scaled = ret if sigma is None else ret / sigma
+    missing = np.where((missing == 0) & np.isnan(ret), MISSING.index("bad_price") + 1, missing)   # a class without a log return has no say in the mean
     return _fit(o, bars, end, missing, scaled, lambda values, record, rows: FittedClasses.fit(y[rows], values, classes, sigma is not None, threshold, record))
 
 
@@ -350,12 +359,15 @@ def _make_direction(bars, spans, o):
         sigma, missing, told["n_floored"] = _volatility(bars, spans, o["volatility"], o["horizon"])
         more = {"sigma": sigma}
     threshold = _quantile_band(o, bars, spans, r) if unit == "quantile" else np.nan
-    if band is None: y = np.where(r > 0, 1.0, -1.0)
-    else: y = np.sign(r) * (np.abs(r) > threshold) if unit == "quantile" else _beyond(bars, band, r, sigma)
+    price = np.where(missing == 0, bars["close"].to_numpy(np.float64)[spans.end], np.nan)
+    if unit == "quantile": y = np.sign(r) * (np.abs(r) > threshold)
+    else: y = _beyond(bars, band, price, r, sigma)
+    n_zero = int((y == 0).sum()) if band is None else int((r == 0).sum())
+    if band is None: y = np.where(y > 0, 1.0, -1.0)
     r, y = np.where(missing == 0, r, np.nan), np.where(missing == 0, y, np.nan)
     classes = (-1, 1) if band is None else (-1, 0, 1)
     fitted = _learn_classes(o, bars, spans.end, missing, y, r, classes, sigma, threshold)
-    return _Label(y, spans.end, missing, {"ret": r} | more, told | {"n_zero": int((r == 0).sum())}, MISSING[:5 if sigma is not None else 4], classes, fitted)
+    return _Label(y, spans.end, missing, {"ret": r} | more, told | {"n_zero": n_zero, "n_no_return": int((np.isnan(r) & (missing == 0)).sum())}, MISSING[:5 if sigma is not None else 4], classes, fitted)
 
 
 def _quantile_band(o, bars, spans, r):
@@ -379,7 +391,7 @@ def _make_triple_barrier(bars, spans, o):
 
 def _told_barriers(a, b, touch, n_floored):
     finite = [float(x) if np.isfinite(x) else None for x in (a, b)]
-    return {"barriers": finite, "n_both": int(touch.both.sum()), "n_floored": n_floored}
+    return {"barriers": finite, "n_both": int(touch.both.sum()), "n_floored": n_floored, "n_no_return": int((np.isfinite(touch.price) & np.isnan(touch.ret)).sum())}
 
 
 def _make_meta(bars, spans, o):
@@ -395,7 +407,7 @@ def _make_meta(bars, spans, o):
     long = side > 0
     touch = touch_barriers(bars, np.where(missing == 0, spans.end, -1), np.where(long, profit, loss) * sigma, np.where(long, loss, profit) * sigma, np.where(long, -1, 1))
     missing = np.where(touch.bad, MISSING.index("bad_price") + 1, missing).astype(np.int8)
-    y = np.where(missing == 0, (side * _beyond(bars, o["band"], touch.ret, sigma) == 1).astype(np.float64), np.nan)
+    y = np.where(missing == 0, (side * _beyond(bars, o["band"], touch.price, touch.ret, sigma) == 1).astype(np.float64), np.nan)
     fitted = _learn_classes(o, bars, touch.at, missing, y, side * touch.ret, (0, 1), sigma)
     told = _told_barriers(profit, loss, touch, n_floored) | {"band": [float(o["band"][0]), o["band"][1]] if o["band"] else None}
     return _Label(y, touch.at, missing, {"ret": touch.ret, "sigma": sigma, "side": side}, told, MISSING, (0, 1), fitted)
@@ -421,12 +433,12 @@ def make_target(
 
     `y` is a log return (`return`, `quantile`), in volatilities (`vol_scaled`), a signed rank, a class -1, 0, 1 (`direction`, `triple_barrier`), 1 for a trade that
     made more than the band (`meta`), or a volatility (`realised_vol`). A fitted target has a column `fit`, the hash of what it was fitted on. It is missing where the contract ends first, over a hole, where a date is not over, without a
-    positive price (whose log return is no number, as at a close below zero) or a volatility, and for no other way in which the price moved; `.attrs["target"]` counts each case and holds what was fitted, and for a series under its root how its prices were `adjusted` at the rolls, `"unknown"` if nobody said it. A row may see up to its own `t1`.
+    volatility or a price (for a log return: a positive one), and for no other way in which the price moved; `.attrs["target"]` counts each case and holds what was fitted, and for a series under its root how its prices were `adjusted` at the rolls, `"unknown"` if nobody said it. A row may see up to its own `t1`.
     Raises `DataError` on an unknown kind, an option the kind does not have, a value that makes no sense, or a fitted kind without `fit_on`.
     """
     o = dict(clip=clip, fit_on=fit_on, band=band, quantiles=quantiles, barriers=barriers, side=side, volatility=volatility)
     _check_options(kind, o)
-    spans = label_spans(bars, horizon, "make_target")
+    spans = label_spans(bars, horizon, "make_target", positive=_positive(kind, band))
     label = _MAKERS[kind](bars, spans, o | {"horizon": horizon})
     ok, ts = label.missing == 0, bars.index.get_level_values("ts").as_unit("us")
     t1 = ts[label.end].where(ok)                         # position -1 is masked

@@ -604,3 +604,36 @@ def test_labels_end_at_the_next_close_over_both_clock_changes_and_half_days(cont
         parts = [set(date[rows]) for rows in (fold.train, fold.valid, fold.test)]
         assert not parts[0] & parts[1] and not parts[1] & parts[2] and not parts[0] & parts[2]
         assert target["t1"].iloc[fold.valid].max() < ts[fold.test].min()
+
+
+def test_a_close_below_zero_has_a_direction_and_barriers_but_no_return():
+    """Crude oil's May contract settled at -37.63 on 20 April 2020; a market of our own falls through zero in the same way, day by day."""
+    days = pd.bdate_range("2020-03-30", "2020-04-24").drop("2020-04-10")
+    close = np.round(20 + np.cumsum(np.random.default_rng(0).normal(0, 0.5, len(days))), 2)
+    close[-5:] = -37.63, 10.01, 9.0, 11.0, 12.0
+    o = np.r_[close[0], close[:-1]]
+    bars = pd.DataFrame({"open": o, "high": np.maximum(o, close), "low": np.minimum(o, close), "close": close},
+                        make_index("CLK20", (days + pd.Timedelta("21h")).tz_localize("UTC")))
+    at = len(days) - 5
+    by_return = make_target(bars, kind="return")
+    assert by_return.attrs["target"]["missing"]["bad_price"] == 2 and by_return["y"].iloc[at - 1:at + 1].isna().all()
+    for band, want in ((None, [-1, 1]), ((10, "ticks"), [-1, 1]), ((10_000, "ticks"), [0, 0]), ((100.0, "cost"), [-1, 1])):
+        target = make_target(bars, kind="direction", band=band, fit_on=np.arange(len(bars)))
+        told = target.attrs["target"]
+        assert target["y"].iloc[at - 1:at + 1].tolist() == want and target["ret"].iloc[at - 1:at + 1].isna().all()
+        assert told["n_no_return"] == 2 and told["missing"]["bad_price"] == 0
+        assert told["fitted"]["fitted_on"]["n"] == told["n"] - 2      # the two have no part in a class's mean return
+        used = target.dropna(subset=["ret"])
+        for c, mean in zip(told["fitted"]["classes"], told["fitted"]["means"]):
+            if mean is not None:
+                assert abs(mean - used["ret"][used["y"] == c].mean()) < 1e-15
+    sigma = pd.Series(0.05, bars.index)
+    by_vol = make_target(bars, kind="direction", band=(1, "volatility"), volatility=sigma)
+    assert by_vol["y"].iloc[at - 1] == -1 and by_vol.attrs["target"]["missing"]["bad_price"] == 1      # from below zero there is no volatility
+    touched = make_target(bars, kind="triple_barrier", volatility=sigma)
+    assert touched["y"].iloc[at - 1] == -1 and np.isfinite(touched["ret"].iloc[at - 1]) and np.isnan(touched["y"].iloc[at])
+    bars.loc[bars.index[at], "open"] = -1.0                             # it opens below zero: the touch has no log return
+    short = make_target(bars, kind="meta", side=pd.Series(-1.0, bars.index), volatility=sigma, band=(10, "ticks"))
+    assert short["y"].iloc[at - 1] == 1 and np.isnan(short["ret"].iloc[at - 1]) and short.attrs["target"]["n_no_return"] == 1
+    wide = make_target(bars, kind="meta", side=pd.Series(-1.0, bars.index), volatility=sigma, band=(10, "volatility"))
+    assert wide["y"].iloc[at - 1] == 1

@@ -146,11 +146,13 @@ def scaling_plan(
 
 # %% ../nbs/03_learning/14_exploring.ipynb #09-exploring-19
 def _by_text(features):
-    """The features, their columns named by text; `DataError` if there is none or two have the same."""
+    """The features, their columns named by text; `DataError` if there is none, two have the same, or one holds no numbers."""
     check_schema(features, (), "explore")
     names = pd.Index(list(map(str, features.columns)), dtype=object)
     if len(names) == 0: raise DataError("explore: features has no columns; give one or more")
     if names.duplicated().any(): raise DataError(f"explore: column {names[names.duplicated()][0]!r} is twice in features (names are compared as text); drop or rename one")
+    for name, dtype in zip(names, features.dtypes):
+        if not pd.api.types.is_numeric_dtype(dtype): raise DataError(f"explore: column {name!r} is of type {dtype}; make numbers of it or leave it out")
     return features.set_axis(names, axis=1)
 
 

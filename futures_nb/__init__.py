@@ -58,6 +58,8 @@ _CHAPTERS = {
     "backtest": "Cost run_backtest",
     "daybook": "DayBook day_book synth_days",
     "leaks": "LEAKS LeakPrices leak_prices",
+    "power": "PowerPanel power_panel",
+    "significance": "deflated_sharpe effective_trials minimum_track_record pbo probabilistic_sharpe superior_ability",
     "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",

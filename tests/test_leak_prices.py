@@ -94,6 +94,20 @@ def test_honest_lines_do_not_know_the_future(line):
     assert np.array_equal(line(Lab(changed, seed=4)).y_hat[:stop + 1], whole.y_hat[:stop + 1], equal_nan=True)
 
 
+@pytest.mark.parametrize("name", [n for n, leak in LEAKS.items() if leak.stage == "choice"])
+def test_an_honest_choice_does_not_see_the_labels_it_is_judged_by(name):
+    """The labels of the last test block are turned round: an honest choice forecasts the same there, the leak another thing."""
+    def there(line, is_turned):
+        lab = Lab(synth_days("walk", 504, 4), seed=4)
+        whole = line(Lab(synth_days("walk", 504, 4), seed=4))
+        last = lab.folds(whole.horizon)[-1].test
+        if is_turned:
+            for target in lab.book.targets.values(): target.iloc[last, target.columns.get_loc("y")] *= -1
+        return line(lab).y_hat[last]
+    assert np.array_equal(there(LEAKS[name].honest, True), there(LEAKS[name].honest, False), equal_nan=True)
+    assert not np.array_equal(there(LEAKS[name].run, True), there(LEAKS[name].run, False), equal_nan=True)
+
+
 def test_nq_prices(nq, vix):
     prices = fnb.leak_prices(nq, vix)
     t = prices.table["low"].unstack()

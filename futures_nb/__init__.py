@@ -60,6 +60,7 @@ _CHAPTERS = {
     "leaks": "LEAKS LeakPrices leak_prices",
     "power": "PowerPanel power_panel",
     "significance": "deflated_sharpe effective_trials minimum_track_record pbo probabilistic_sharpe superior_ability",
+    "ledger": "Ledger",
     "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .backtest import sharpe_ratio
+from .backtest import YEAR, sharpe_ratio
 from .schema import DataError
-from .significance import best_of_luck, deflated_sharpe, effective_trials
+from .significance import best_of_luck, deflated_sharpe, effective_trials, minimum_track_record, probabilistic_sharpe
 from .store import write_whole
 
 # %% ../nbs/05_evaluation/08_ledger.ipynb #08-ledger-05
@@ -162,7 +162,16 @@ def _deflated(self, market: str, daily) -> dict:
     return deflated_sharpe(daily, max(1.0, _effective(self, market)), ratios if len(ratios) > 9 else None)
 
 
-Ledger.trials, Ledger.n_trials, Ledger.daily, Ledger.effective, Ledger.deflated = _trials, _n_trials, _daily, _effective, _deflated
+def _judge(self, market: str, daily) -> dict:
+    """Facts of a report, plain JSON: trials and independent ones, best of luck, probabilistic and deflated Sharpe ratio, years a ratio of this size needs and has."""
+    made = _deflated(self, market, daily)
+    year, skew, kurtosis = math.sqrt(YEAR), made["skew"], made["kurtosis"]
+    years = minimum_track_record(made["sharpe"] * year, skew=skew, kurtosis=kurtosis)
+    return {"ledger": self.path.name, "n_trials": _n_trials(self, market), "n_effective": made["n_trials"], "sharpe": _or_none(made["sharpe"] * year), "best_of_luck": made["benchmark"] * year, "dsr": _or_none(made["dsr"]),
+            "psr": _or_none(probabilistic_sharpe(made["sharpe"], made["n_days"], 0.0, skew, kurtosis)), "years_needed": years if math.isfinite(years) else None, "years": made["n_days"] / YEAR}
+
+
+Ledger.trials, Ledger.n_trials, Ledger.daily, Ledger.effective, Ledger.deflated, Ledger.judge = _trials, _n_trials, _daily, _effective, _deflated, _judge
 
 # %% ../nbs/05_evaluation/08_ledger.ipynb #08-ledger-14
 def _summary(self) -> pd.DataFrame:
@@ -170,7 +179,7 @@ def _summary(self) -> pd.DataFrame:
     rows = {}
     for market, trials in self.trials().groupby("market", sort=False):
         n, days = self.effective(market), len(self.daily(market))
-        rows[market] = {"trials": len(trials), "independent": n, "best Sharpe ratio": trials["sharpe"].max(), "days": days, "best of luck": best_of_luck(n, math.sqrt(252 / days)) if days else math.nan,
+        rows[market] = {"trials": len(trials), "independent": n, "best Sharpe ratio": trials["sharpe"].max(), "days": days, "best of luck": best_of_luck(n, math.sqrt(YEAR / days)) if days else math.nan,
                         "since": trials["when"].min()[:10]}
     return pd.DataFrame(rows).T.rename_axis("market")
 

@@ -109,6 +109,11 @@ class PowerPanel:
 
     def plot(self, ax=None): return plot_power(self, ax)
 
+    def to_dict(self) -> dict:
+        """Plain JSON: the sentence, the facts, and both tables as they are shown."""
+        facts = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in self.facts.items()}
+        return {"sentence": self.sentence(), "facts": facts} | {name: t.reset_index().to_dict("split", index=False) for name, t in zip(("claims", "horizons"), self.tables())}
+
 # %% ../nbs/05_evaluation/06_power.ipynb #06-power-19
 def _horizon_row(target, price, cost, n_seen):
     ok = target["y"].notna().to_numpy()

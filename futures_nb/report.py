@@ -8,7 +8,7 @@ __all__ = ['REQUIRED', 'FOLD_COLUMNS', 'STYLE', 'lookup', 'check_facts', 'read_r
            'number_labels', 'Canvas', 'thin', 'draw_equity', 'loss_series', 'draw_losses', 'draw_folds', 'first_lines',
            'money_line', 'verdict_line', 'table', 'pairs', 'skill_section', 'money_section', 'fold_rows',
            'folds_section', 'losses_part', 'data_section', 'model_section', 'explored_section', 'leaks_section',
-           'repeat_section', 'render', 'make_report']
+           'repeat_section', 'power_section', 'significance_section', 'render', 'make_report']
 
 # %% ../nbs/05_evaluation/10_report.ipynb #06-report-02
 import json
@@ -477,6 +477,28 @@ def repeat_section(run: dict) -> str:
     if seconds: told += "<h3>Seconds</h3>" + pairs([(text(k), number(v)) for k, v in seconds.items()])
     return told
 
+# %% ../nbs/05_evaluation/10_report.ipynb #06-report-31a
+def power_section(run: dict) -> str:
+    """What the data could show at all, as it was before training."""
+    told = run["facts"].get("power")
+    if told is None: return "<p>The run does not say what its data could show.</p>"
+    parts = {"claims": "To claim an accuracy", "horizons": "To pay for its trades"}
+    tables = "".join(f"<h3>{words}</h3>" + table(told[k]["columns"], [[text(v) for v in row] for row in told[k]["data"]]) for k, words in parts.items() if told.get(k))
+    return f"<p>{text(told['sentence'])}</p>{tables}"
+
+
+def significance_section(run: dict) -> str:
+    """The Sharpe ratio against the best of luck among as many trials, and the record it would need."""
+    s = run["facts"].get("significance")
+    if s is None: return "<p>The run does not say how its Sharpe ratio stands against the number of trials.</p>"
+    return pairs([
+        ("Trials on this market", f"{int(s['n_trials']):,}, worth {number(s['n_effective'])} independent ones; read from the ledger {text(s.get('ledger'))}"),
+        ("Best of luck", f"A Sharpe ratio of {number(s['best_of_luck'], sign=True)} a year is expected of the best of so many without skill."),
+        ("Probabilistic Sharpe ratio", f"{percent(s['psr'])}: the chance that the true ratio is above zero, with the skewness and tails of these days."),
+        ("Deflated Sharpe ratio", f"{percent(s['dsr'])}: the chance that it is above the best of luck. Below 95 % is not significant."),
+        ("Record needed", f"{number(s['years_needed'])} years of days for a ratio of this size, {number(s['years'])} are there." if s.get("years_needed") is not None else "No record is long enough: the ratio is not above zero."),
+    ])
+
 # %% ../nbs/05_evaluation/10_report.ipynb #06-report-33
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--soft:#5a6472;--line:#d9dee4;--card:#f5f7f9;--main:#0b62a3;--under:#0b62a326;--past:#b9c2cc}
@@ -498,7 +520,7 @@ def render(run: dict) -> str:
     f = run["facts"]
     lines = pairs(first_lines(run))
     when = f"Finished {moment(f.get('finished'))}." if f.get("status", "finished") == "finished" else f"This run did not finish: its status is {text(f['status'])}."
-    parts = {"Skill": skill_section, "Money": money_section, "The price of each leak": leaks_section, "Folds and training": folds_section, "Data": data_section,
+    parts = {"What the data could show": power_section, "Skill": skill_section, "Money": money_section, "Significance": significance_section, "The price of each leak": leaks_section, "Folds and training": folds_section, "Data": data_section,
              "Target and features": model_section, "Before training": explored_section, "To repeat this run": repeat_section}
     body = "".join(f"<h2>{name}</h2>{part(run)}" for name, part in parts.items())
     return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -116,7 +116,7 @@ def metrics(out):
 
 def same_end(a, b):
     """Bit-equal weights, optimiser and story."""
-    from futures_nb.train import load_tensors
+    from futures_nb.checkpoint import load_tensors
 
     for name in ("model.safetensors", "checkpoint.safetensors"):
         (one, state_one), (two, state_two) = load_tensors(a / name), load_tensors(b / name)

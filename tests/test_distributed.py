@@ -18,7 +18,7 @@ def two_ranks(out, *flags, **options):
 
 
 def last_weights(out):
-    from futures_nb.train import load_tensors
+    from futures_nb.checkpoint import load_tensors
 
     tensors, state = load_tensors(out / "checkpoint.safetensors")
     return np.concatenate([t.double().numpy().ravel() for k, t in sorted(tensors.items()) if k.startswith("net.")]), state["step"]

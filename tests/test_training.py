@@ -91,12 +91,12 @@ def test_the_picture_is_drawn_once_and_then_updated(monkeypatch):
 
 
 def test_a_second_writer_is_refused(out):
+    from futures_nb.checkpoint import locked_folder
     from futures_nb.schema import DataError
-    from futures_nb.train import _locked
 
-    with _locked(out), pytest.raises(DataError, match="another process is writing"), _locked(out, patience=0.2):
+    with locked_folder(out), pytest.raises(DataError, match="another process is writing"), locked_folder(out, patience=0.2):
         pass
-    with _locked(out, patience=0.2):
+    with locked_folder(out, patience=0.2):
         pass
 
 

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from .dataset import epoch_order
 from .distributed import share, sum_over_ranks, world_size
 from .losses import row_weight
 from .schema import DataError
@@ -89,6 +88,10 @@ class Feed:
         self.X = _resident(dataset.X, self.device, dtype) if self.data == "device" else None
         self.n_features = dataset.X.shape[1]
         self.block = NEAR if self.X is not None and self.device.type == "cpu" else FAR
+
+    def own_rows(self, rows) -> np.ndarray:
+        """Where in the data set's X the own rows of these samples are."""
+        return (rows if self.at is None else self.at.index_select(0, rows)).numpy()
 
     def __repr__(self): return f"Feed({len(self.y):,} rows, {self.data}, {self.device}{f', windows of {self.window}' if self.window else ''})"
 
@@ -187,13 +190,20 @@ def mean_loss(net, feed: Feed, rows: torch.Tensor, loss) -> float:
     net.eval()
     total = torch.zeros(2, dtype=torch.float64, device=feed.device)
     with torch.no_grad():
-        for part in mine.split(eval_rows(feed)) if len(mine) else ():
-            here = part.to(feed.device)
-            y, weight = feed.y.index_select(0, here), feed.weight.index_select(0, here)
-            total += torch.stack([loss(net(feed.inputs(part)), y, weight, total=1.0).double(), weight.sum().double()])
+        for part in mine.split(eval_rows(feed)) if len(mine) else (): total += _loss_sums(net, feed, part, loss)
     net.train(was_training)
     above, below = sum_over_ranks(total).tolist()
     return above / below if below else math.nan
+
+
+def _loss_sums(net, feed, part, loss):
+    """Weighted sum of the losses and sum of the weights; in halves where memory runs out."""
+    here = part.to(feed.device)
+    y, weight = feed.y.index_select(0, here), feed.weight.index_select(0, here)
+    try: return torch.stack([loss(net(feed.inputs(part)), y, weight, total=1.0).double(), weight.sum().double()])
+    except Exception as error:  # noqa: BLE001  anything else is raised again
+        if not is_out_of_memory(error) or len(part) < 2: raise
+    return sum(_loss_sums(net, feed, half, loss) for half in part.chunk(2))
 
 # %% ../nbs/04_training/10_feed.ipynb #10-feed-26
 def is_out_of_memory(error: BaseException) -> bool:

@@ -61,7 +61,7 @@ def test_two_ranks_agree_with_one_in_float32(tmp_path, on_two):
     finish(tmp_path / "one", **FIFTY)
     difference = relative_difference(tmp_path / "one", on_two)
     print(f"float32: relative difference of the weights after 50 steps {difference:.1e}")
-    assert difference <= 1e-4  # chapter 04_training/10_train states what was measured
+    assert difference <= 1e-4  # chapter 04_training/11_train states what was measured
 
 
 def test_a_bad_loss_on_one_rank_skips_the_step_on_both(tmp_path):

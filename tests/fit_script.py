@@ -31,16 +31,21 @@ def small_dataset(n=600, n_features=5, seed=0, weighted=True):
 
 
 def kill_at_call(name, n):
-    """Kill this process, without a word, at the n-th call of os.fsync or os.replace: before it, so the call is not made."""
-    real, calls = getattr(os, name), [0]
+    """Kill this process, without a word, at the n-th call of os.fsync, os.replace or backward: before it, so the call is not made."""
+    home = os
+    if name == "backward":
+        import torch
 
-    def deadly(*args):
+        home = torch.Tensor
+    real, calls = getattr(home, name), [0]
+
+    def deadly(*args, **options):
         calls[0] += 1
         if calls[0] == n:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args)
+        return real(*args, **options)
 
-    setattr(os, name, deadly)
+    setattr(home, name, deadly)
 
 
 def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoint_every=4, n=600, loss="huber", kind="ResidualMLP",
@@ -129,6 +134,15 @@ def same_end(a, b):
     assert metrics(a) == metrics(b)
 
 
+def write_end(done):
+    """What this rank ended with, beside the fit."""
+    from futures_nb.distributed import rank
+
+    weights = b"".join(p.detach().numpy().tobytes() for p in done.net.parameters())
+    about = {"weights": hashlib.sha256(weights).hexdigest(), **done.facts()}
+    (done.out / f"rank{rank()}.json").write_text(json.dumps(about))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
@@ -141,11 +155,9 @@ def main():
     if deadly and deadly[0] == os.environ.get("RANK", "0"):
         kill_at_call(deadly[1], int(deadly[2]))
     done = run_fit(**options | ({"loss": bad_on_rank_1()} if bad else {}))
-    from futures_nb.distributed import leave_group, rank
+    from futures_nb.distributed import leave_group
 
-    weights = b"".join(p.detach().numpy().tobytes() for p in done.net.parameters())
-    about = {"weights": hashlib.sha256(weights).hexdigest(), **done.facts()}
-    (done.out / f"rank{rank()}.json").write_text(json.dumps(about))
+    write_end(done)
     leave_group()
 
 

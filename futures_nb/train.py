@@ -28,9 +28,9 @@ import pandas as pd
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from .checkpoint import append_lines, load_tensors, locked_folder, read_lines, save_tensors, write_atomic
+from .checkpoint import Checkpoints, append_lines, locked_folder, read_lines, save_tensors, write_atomic
 from .dataset import epoch_order
-from .distributed import check_replicas, init_group, is_main, leave_group, pick_device, rank, sum_over_ranks, wait_for_all, world_size
+from .distributed import check_replicas, init_group, is_main, leave_group, max_over_ranks, pick_device, rank, shard_like, shard_net, sum_over_ranks, wait_for_all, whole_tensor, world_size
 from .feed import Feed, check_feed, is_out_of_memory, mean_loss, peak_memory, rows_that_fit, step_edges
 from .fitted import Fit, LivePicture, check_same, data_hash, loss_values, predict, weights_hash  # noqa: F401  predict is asked for here
 from .losses import HEAD_OF_LOSS, make_loss
@@ -80,6 +80,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     config: dict
     out: Path | None
+    keep: int = 2                # Checkpoints
     average: WeightAverage | None = None
     shadow: torch.nn.Module | None = None   # A second net, for the averaged weights
     scaler: torch.amp.GradScaler | None = None
@@ -148,35 +149,42 @@ def _commit(run) -> None:
     """Make everything up to here count, on disk, if the fit has a folder."""
     _collect(run)
     run.committed = run.step
-    if run.out is None or not is_main():
+    if run.out is None:
         run.unwritten = []
         return
-    run.n_bytes = append_lines(run.out / "metrics.jsonl", run.n_bytes, run.unwritten)
+    tensors = {k: whole_tensor(v) for k, v in _everything(run).items()}      # with the parts of all ranks, if weights are shared out
+    if is_main():
+        run.n_bytes = append_lines(run.out / "metrics.jsonl", run.n_bytes, run.unwritten)
+        state = {"config": run.config} | {k: getattr(run, k) for k in _POSITION}
+        if run.scaler is not None: state["scaler"] = run.scaler.state_dict()
+        if not math.isfinite(state["valid_loss"]): state["valid_loss"] = None
+        Checkpoints(run.out, run.keep).save(tensors, state)
     run.unwritten = []
+
+
+def _everything(run) -> dict:
+    """Every tensor that a fit needs to go on, by name."""
     tensors = {f"net.{k}": v for k, v in run.net.state_dict().items()} | {f"best.{k}": v for k, v in run.best.items()}
     for name, p in _named_params(run).items():
         tensors |= {f"optim.{k}.{name}": v for k, v in run.optimizer.state[p].items()}
     if run.average is not None: tensors |= {f"average.{k}": v for k, v in run.average.state().items()}
-    state = {"config": run.config} | {k: getattr(run, k) for k in _POSITION}
-    if run.scaler is not None: state["scaler"] = run.scaler.state_dict()
-    if not math.isfinite(state["valid_loss"]): state["valid_loss"] = None
-    save_tensors(run.out / "checkpoint.safetensors", tensors, state)
+    return tensors
 
 # %% ../nbs/04_training/11_train.ipynb #11-train-34
 def _resume(run) -> None:
     """Go back to the last commit in the folder, if there is one of the same configuration."""
-    path = run.out / "checkpoint.safetensors"
-    if not path.exists(): return
-    tensors, state = load_tensors(path)
+    found = Checkpoints(run.out, run.keep).newest()
+    if found is None: return
+    tensors, state = found
     # DistributedDataParallel hands the first rank's weights to all, so only its own count
     check_same(state["config"], {k: v for k, v in run.config.items() if is_main() or k != "first_weights"}, run.out)
     part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    run.net.load_state_dict(part("net."))
-    device = next(run.net.parameters()).device
-    run.best = {k: v.to(device) for k, v in part("best.").items()}
+    now = run.net.state_dict()
+    run.best = {k: shard_like(v, now[k]) for k, v in part("best.").items()}
+    run.net.load_state_dict({k: shard_like(v, now[k]) for k, v in part("net.").items()})
     for name, p in _named_params(run).items():
-        found = {k: tensors[f"optim.{k}.{name}"].to(device) for k in ("step", "exp_avg", "exp_avg_sq") if f"optim.{k}.{name}" in tensors}
-        if found: run.optimizer.state[p] = found
+        kept = {k: tensors[f"optim.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"optim.{k}.{name}" in tensors}
+        if kept: run.optimizer.state[p] = {k: v.to(p.device) if k == "step" else shard_like(v, p) for k, v in kept.items()}
     if run.average is not None: run.average.load(part("average."))
     if run.scaler is not None: run.scaler.load_state_dict(state["scaler"])
     for k in _POSITION: setattr(run, k, state[k])
@@ -213,7 +221,7 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
                 if not alone and run.step % LOOK == 0 and _any_rank(stop.asked, device): is_due = asked = True
             if is_due: _commit(run)
             if asked: raise KeyboardInterrupt
-            if not alone and options["check_every"] and run.step % options["check_every"] == 0: check_replicas(run.net)
+            if not alone and options["check_every"] and run.step % options["check_every"] == 0: check_replicas(run.net, run.step)
 
 # %% ../nbs/04_training/11_train.ipynb #11-train-37
 def _look(run, options, bounds, tick) -> bool:
@@ -248,7 +256,7 @@ class Blown:
     def __repr__(self): return f"Blown(step {self.step}, epoch {self.epoch}, {self.result})"
 
 
-def _any_rank(said: bool, device) -> bool: return sum_over_ranks(torch.tensor(float(said), device=device)).item() > 0
+def _any_rank(said: bool, device) -> bool: return max_over_ranks(torch.tensor(float(said), device=device)).item() > 0
 
 # %% ../nbs/04_training/11_train.ipynb #11-train-38
 def _end_epoch(run, feed, plan, options, started) -> None:
@@ -435,14 +443,16 @@ _HALF = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 def _make_run(net, config, loss, device, out, how) -> tuple[_Run, dict]:
     """The run where its folder left it, or at its beginning; and what each `train_step` is told."""
     c, half = config, _HALF[config["precision"]]
-    run = _Run(net, net, make_optimizer(net, lr=c["lr"], weight_decay=c["weight_decay"], update_clip=c["update_clip"]), config, None if out is None else Path(out))
+    if how["fsdp"]: shard_net(net, device)
+    run = _Run(net, net, make_optimizer(net, lr=c["lr"], weight_decay=c["weight_decay"], update_clip=c["update_clip"]), config, None if out is None else Path(out), how["keep"])
     if half is torch.float16: run.scaler = torch.amp.GradScaler(device.type)     # it refuses single steps and looks for its scale by them: no fuse
     else: run.fuse = Fuse(device)
+    if c["average"] and how["fsdp"]: raise DataError(f"fit: average is {c['average']!r} with fsdp; weights that are shared out are not averaged, leave out one of the two")
     if c["average"]: run.average, run.shadow = WeightAverage(net, c["average_decay"], c["average"]), copy.deepcopy(net)
     reset_input_counts(net)
     if out is not None: _resume(run)
     _check_position(run, device)
-    if world_size() > 1:
+    if world_size() > 1 and not how["fsdp"]:
         run.model = DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None, **{_SYNC_BUFFERS: False})
     return run, dict(loss=loss, clip=c["clip"], fuse=run.fuse, scaler=run.scaler, autocast=half)
 
@@ -499,11 +509,11 @@ def _as_fit(run, dataset, loss, is_interrupted=False, memory=None) -> Fit:
 
 def _finish(run, dataset, loss, device, seconds) -> Fit:
     done = _as_fit(run, dataset, loss, memory=_peak_of_all(device))
-    told = None if run.out is None else run.out / "fit.json"
+    told, best = None if run.out is None else run.out / "fit.json", {k: whole_tensor(v) for k, v in run.best.items()}
     if told is not None and run.is_made and told.exists() and (run.out / "model.safetensors").exists():
         done.memory = json.loads(told.read_text())["memory"]       # that of the processes that made it
     elif told is not None and is_main():
-        save_tensors(run.out / "model.safetensors", run.best, {"config": run.config, "y_scale": done.y_scale})
+        save_tensors(run.out / "model.safetensors", best, {"config": run.config, "y_scale": done.y_scale})
         about = {"config": run.config, "facts": done.facts(), "memory": done.memory, "seconds": round(seconds, 2), "n_procs": world_size(), "net": _described(run.net),
                  "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
         write_atomic(told, json.dumps(about, indent=1).encode())
@@ -513,9 +523,9 @@ def _finish(run, dataset, loss, device, seconds) -> Fit:
 
 def _peak_of_all(device) -> dict:
     """The largest peak of any process, the same on all."""
-    mine, every = peak_memory(device), torch.zeros(world_size(), 2, dtype=torch.float64, device=device if device.type == "cuda" else "cpu")
-    every[rank()] = torch.tensor([v or 0.0 for v in mine.values()], dtype=torch.float64)
-    return {name: v or None for name, v in zip(mine, sum_over_ranks(every).amax(0).tolist())}
+    mine = peak_memory(device)
+    most = max_over_ranks(torch.tensor([v or 0.0 for v in mine.values()], dtype=torch.float32, device=device))
+    return {name: round(v, 1) or None for name, v in zip(mine, most.tolist())}
 
 
 def _described(net) -> dict | None:

@@ -35,7 +35,7 @@ from .feed import Feed, check_feed, is_out_of_memory, mean_loss, peak_memory, ro
 from .fitted import Fit, LivePicture, check_same, data_hash, loss_values, predict, weights_hash  # noqa: F401  predict is asked for here
 from .losses import HEAD_OF_LOSS, make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts
-from .optim import SCHEDULES, WeightAverage, batch_size_at, lr_at, make_optimizer
+from .optim import SCHEDULES, WeightAverage, add_gradient_noise, batch_size_at, lr_at, make_optimizer
 from .processes import fit_elsewhere, read_call
 from .schema import DataError, nearest_name
 from .step import Fuse, train_step
@@ -200,7 +200,7 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
     """The steps of one epoch from `run.batch` on."""
     c, device, edges = run.config, feed.device, plan.edges(run.epoch)
     order = feed.train[epoch_order(len(feed.train), c["seed"], run.epoch)]
-    bounds, look = [m for m in run.net.modules() if isinstance(m, BoundedInput)], 1 if any(True for _ in run.net.buffers()) else LOOK
+    bounds = [m for m in run.net.modules() if isinstance(m, BoundedInput)]
     alone, stop = world_size() == 1, options["stop"]
     run.model.train()
     while run.batch < len(edges):
@@ -216,7 +216,7 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
             tick(1)
             is_last, asked = run.batch == len(edges), stop.asked and alone
             is_due = asked or not is_last and run.step - run.committed >= options["checkpoint_every"]
-            if is_due or is_last or run.step % look == 0 or run.step <= run.watch:
+            if is_due or is_last or run.step % LOOK == 0 or run.step <= run.watch:
                 if _look(run, options, bounds, tick): break
                 if not alone and run.step % LOOK == 0 and _any_rank(stop.asked, device): is_due = asked = True
             if is_due: _commit(run)
@@ -454,7 +454,8 @@ def _make_run(net, config, loss, device, out, how) -> tuple[_Run, dict]:
     _check_position(run, device)
     if world_size() > 1 and not how["fsdp"]:
         run.model = DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None, **{_SYNC_BUFFERS: False})
-    return run, dict(loss=loss, clip=c["clip"], fuse=run.fuse, scaler=run.scaler, autocast=half)
+    noise = (lambda params: add_gradient_noise(params, run.step, seed=c["seed"], eta=c["noise"])) if c["noise"] else None
+    return run, dict(loss=loss, clip=c["clip"], fuse=run.fuse, scaler=run.scaler, autocast=half, noise=noise)
 
 # %% ../nbs/04_training/11_train.ipynb #11-train-48
 def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:

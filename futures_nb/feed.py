@@ -48,7 +48,7 @@ def check_feed(dataset, loss, net=None, who="fit") -> None:
         if len(bad): raise DataError(f"{who}: {name} is {v[bad[0]]} at {tuple(map(str, dataset.index[bad[0]]))}; drop such rows before make_dataset")
     for name in n:
         rows = getattr(dataset, name)
-        if not row_weight(loss, torch.tensor(dataset.y[rows]), torch.tensor(dataset.weight[rows])).sum() > 0:
+        if not row_weight(loss, torch.tensor(dataset.y[rows]), torch.tensor(dataset.weight[rows]), net).sum() > 0:
             raise DataError(f"{who}: no {name} row has any weight in loss {getattr(loss, '__name__', loss)!r}; look at the weights and, for direction, at zero returns")
 
 
@@ -75,12 +75,12 @@ NEAR, FAR = 1 << 13, 1 << 16     # rows gathered at a time, on the CPU and from 
 
 class Feed:
     """The rows of `dataset` as a net is fed with them: `steps` for an epoch, `inputs` for any rows, `y` and `weight` on the device."""
-    def __init__(self, dataset, loss, device="cpu", dtype=torch.float32, data: str = "auto", y_scale: float | None = None):
+    def __init__(self, dataset, loss, device="cpu", dtype=torch.float32, data: str = "auto", y_scale: float | None = None, net=None):
         if data not in ("auto", "device", "stream"): raise DataError(f'fit: data is {data!r}; choose "auto", "device" or "stream"')
         self.device, self.dtype, self.window = torch.device(device), dtype, getattr(dataset, "window", None)
         y_scale = dataset.y_scale if y_scale is None else y_scale
         self.y = _tensor(np.asarray(dataset.y, np.float64) / y_scale, self.device, dtype)
-        self.weight = row_weight(loss, self.y, _tensor(dataset.weight, self.device, dtype))   # 0 where the loss ignores the row
+        self.weight = row_weight(loss, self.y, _tensor(dataset.weight, self.device, dtype), net)   # 0 where the loss ignores the row
         self.train, self.valid = (_tensor(getattr(dataset, name), "cpu", torch.int64) for name in ("train", "valid"))
         self.source, self.at = dataset.X, None if self.window is None else _tensor(dataset.at, "cpu", torch.int64)
         size = dataset.X.size * torch.empty(0, dtype=dtype).element_size()
@@ -144,6 +144,9 @@ def feed_steps(
             yield k, [next(batches) for _ in edges[k][1:]], all_w[k - start].sum(), (edges[k][0], edges[k][-1])
 
 
+Feed.steps = feed_steps
+
+# %% ../nbs/04_training/10_feed.ipynb #10-feed-16
 def _blocks(edges, first, most):
     """Runs of whole steps of at most `most` rows (or one step) as (first, stop)."""
     found, a = [], first
@@ -175,10 +178,7 @@ def _ahead(make, items):
             if item is not None: waiting.append(worker.submit(make, item))
             yield done
 
-
-Feed.steps = feed_steps
-
-# %% ../nbs/04_training/10_feed.ipynb #10-feed-23
+# %% ../nbs/04_training/10_feed.ipynb #10-feed-24
 def eval_rows(feed: Feed) -> int:
     """How many rows a net is asked about at a time: 16,384, or four million inputs."""
     return max(1, min(16_384, (1 << 22) // (feed.n_features * (feed.window or 1))))
@@ -205,7 +205,7 @@ def _loss_sums(net, feed, part, loss):
         if not is_out_of_memory(error) or len(part) < 2: raise
     return sum(_loss_sums(net, feed, half, loss) for half in part.chunk(2))
 
-# %% ../nbs/04_training/10_feed.ipynb #10-feed-26
+# %% ../nbs/04_training/10_feed.ipynb #10-feed-27
 def is_out_of_memory(error: BaseException) -> bool:
     """True if `error` says that memory ran out, of a GPU or of the machine."""
     words = str(error).lower()

@@ -87,16 +87,13 @@ class Fit:
     interrupted: bool = False    # Stopped by the user before its end
     memory: dict = field(default_factory=dict)   # The most a process held [MB]: `rss`, and `device` on a GPU
 
-    @property
-    def model(self): return self.net
-
+    model = property(lambda self: self.net)
     n_skipped = property(lambda self: int(self.history["is_skipped"].sum()), doc="Steps that changed nothing: loss or gradient was not finite.")
     n_clipped = property(lambda self: self._sum("n_clipped"), doc="Steps whose gradient was longer than `clip`.")
     n_clamped = property(lambda self: self._sum("n_clamped"), doc="Input numbers the net cut at its bound while training.")
     n_missing = property(lambda self: self._sum("n_missing"), doc="Input numbers that were NaN while training.")
 
     def _sum(self, name): return int(self.epochs[name].sum()) if len(self.epochs) else 0
-
     def _short(self): return {k: v for k, v in self.facts().items() if not k.startswith("peak_")}   # of one run on one machine
 
     def facts(self) -> dict:
@@ -178,7 +175,7 @@ def _feed_of(fit, dataset, who) -> Feed:
         wrong = next((f"{a!r} where {b!r} was" for a, b in zip(dataset.columns, fit.columns) if a != b), f"{len(dataset.columns)} columns, not {len(fit.columns)}")
         raise DataError(f"{who}: the dataset has {wrong} in the fit; use the columns of the fit in their order")
     p = next(fit.net.parameters())
-    return Feed(dataset, make_loss(fit.loss, fit.net), p.device, p.dtype, y_scale=fit.y_scale)
+    return Feed(dataset, make_loss(fit.loss, fit.net), p.device, p.dtype, y_scale=fit.y_scale, net=fit.net)
 
 
 def evaluate_fit(fit, dataset, rows) -> float:

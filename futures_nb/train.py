@@ -465,7 +465,7 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
     run, step = _make_run(net, config, loss_of_net, device, out, how)
     run.is_made = _is_over(run)
     plan, picture, started = _Plan(len(dataset.train), config), LivePicture(how["live"]), time.perf_counter()
-    with _own_random_stream(device), _Stop() as stop, _in_memory(dataset, loss_of_net, device, dtype, how) as feed, \
+    with _own_random_stream(device), _Stop() as stop, _in_memory(dataset, loss_of_net, net, device, dtype, how) as feed, \
          tqdm(total=plan.n_steps, initial=run.step, desc="fit", unit="step", disable=not (how["progress"] and is_main())) as bar:
         options = dict(how, step=step, stop=stop, columns=list(dataset.columns))
         if out is not None and run.step == 0: _commit(run)   # the first weights are part of the fit
@@ -491,8 +491,8 @@ def _one_epoch(run, feed, plan, options, bar, picture):
 
 
 @contextmanager
-def _in_memory(dataset, loss, device, dtype, how):
-    try: feed = Feed(dataset, loss, device, dtype, how["data"])
+def _in_memory(dataset, loss, net, device, dtype, how):
+    try: feed = Feed(dataset, loss, device, dtype, how["data"], net=net)
     except Exception as error:  # noqa: BLE001  anything but a lack of memory is raised again
         if not is_out_of_memory(error): raise
         raise DataError(f'fit: the inputs of {len(dataset.y):,} rows do not fit into the memory of {device}; give data="stream"') from error
@@ -545,9 +545,6 @@ def _build(net, dataset, loss, seed, net_options):
             given = {k: v for k, v in given.items() if k in known and v is not None}
             net = net(n, **given | (net_options or {}))
     if getattr(net, "n_features", n) != n: raise DataError(f"fit: the net takes {net.n_features} features, the dataset has {n}; make it with n_features={n}")
-    has = getattr(net, "head", None)
-    if head is not None and isinstance(has, str) and has != head:
-        raise DataError(f'fit: the loss "{name}" needs a net with head="{head}", and this {type(net).__name__} has head="{has}"; make it with that head, or choose another loss')
     return net
 
 

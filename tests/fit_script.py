@@ -119,11 +119,17 @@ def metrics(out):
     return records
 
 
+def checkpoints(out):
+    """Those that are there, the newest last."""
+    return sorted(Path(out).glob("step-*.safetensors"))
+
+
 def same_end(a, b):
     """Bit-equal weights, optimiser and story."""
     from futures_nb.checkpoint import load_tensors
 
-    for name in ("model.safetensors", "checkpoint.safetensors"):
+    assert [p.name for p in checkpoints(a)[-1:]] == [p.name for p in checkpoints(b)[-1:]]
+    for name in ("model.safetensors", checkpoints(a)[-1].name):
         (one, state_one), (two, state_two) = load_tensors(a / name), load_tensors(b / name)
         assert one.keys() == two.keys()
         for key in one:

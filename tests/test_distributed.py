@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from fit_script import finish, metrics, same_end
+from fit_script import checkpoints, finish, metrics, same_end
 from futures_nb.distributed import free_port, launch, launch_command
 
 FIT, RANKS = (Path(__file__).with_name(name) for name in ("fit_script.py", "ranks_script.py"))
@@ -51,7 +51,7 @@ def four(tmp_path_factory):
 def last_weights(out):
     from futures_nb.checkpoint import load_tensors
 
-    tensors, state = load_tensors(out / "checkpoint.safetensors")
+    tensors, state = load_tensors(checkpoints(out)[-1])
     return np.concatenate([t.double().numpy().ravel() for k, t in sorted(tensors.items()) if k.startswith("net.")]), state["step"]
 
 

@@ -1,4 +1,5 @@
 """A fit that is killed (SIGKILL) at any moment and called again ends bit-equal to one that never was."""
+import inspect
 import multiprocessing
 import random
 import signal
@@ -7,7 +8,7 @@ import time
 import pytest
 
 import fit_script
-from fit_script import finish, metrics, same_end, start, warm
+from fit_script import checkpoints, finish, metrics, same_end, start, warm
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_half_a_line_is_cut_off(never_killed, tmp_path):
     p.join(60)
     with open(target / "metrics.jsonl", "ab") as f:
         f.write(b'{"kind": "step", "step": 99, "lo')
-    (target / "checkpoint.safetensors.tmp").write_bytes(b"half")
+    (target / "step-0000000099.safetensors.tmp").write_bytes(b"half")
     finish(target)
     same_end(never_killed[0], target)
 
@@ -113,14 +114,14 @@ def test_another_configuration_is_refused(never_killed):
             except DataError as e:
                 queue.put(str(e))
 
-    before = (out / "checkpoint.safetensors").read_bytes()
+    before = checkpoints(out)[-1].read_bytes()
     p = multiprocessing.get_context("fork").Process(target=other)
     p.start()
     said = [queue.get(timeout=60) for _ in range(4)]
     p.join(60)
     assert "batch_size 32, this call has 64" in said[0]
     assert "of another net" in said[1] and "dtype float32, this call has float64" in said[2] and "n_train 360, this call has 420" in said[3]
-    assert (out / "checkpoint.safetensors").read_bytes() == before
+    assert checkpoints(out)[-1].read_bytes() == before
 
 
 def test_only_the_first_rank_s_first_weights_count(tmp_path, monkeypatch):
@@ -128,15 +129,19 @@ def test_only_the_first_rank_s_first_weights_count(tmp_path, monkeypatch):
     import torch
 
     from futures_nb import train
+    from futures_nb.losses import make_loss
     from futures_nb.nets import ResidualMLP
+    from futures_nb.optim import make_optimizer
     from futures_nb.schema import DataError
 
     dataset, nets = fit_script.small_dataset(), [ResidualMLP(5, hidden=8), ResidualMLP(5, hidden=8)]
     with torch.no_grad():
         nets[1].readout.bias += 1
-    options = dict(epochs=1, batch_size=64, lr=1e-3, weight_decay=0.0, warmup=0.0, clip=1.0, patience=1, seed=0)
-    runs = [train._Run(net, net, train._optimizer(net, 1e-3, 0.0), train._config(net, dataset, "huber", torch.float32, options, with_data=True), tmp_path)
-            for net in nets]
+    options = {k: inspect.signature(train.fit).parameters[k].default for k in train._OPTIONS} | dict(epochs=1)
+    runs = []
+    for net in nets:
+        config = train._config(net, dataset, "huber", make_loss("huber"), torch.float32, options, with_data=True)
+        runs.append(train._Run(net, net, make_optimizer(net), config, tmp_path))
     train._commit(runs[0])
     with pytest.raises(DataError, match="the same but for the weights it began with"):
         train._resume(runs[1])

@@ -52,6 +52,7 @@ _CHAPTERS = {
     "exploring": "explore",
     "heads": "Head",
     "nets": "MLP ResidualMLP",
+    "sequence": "AttentionNet ConvNet",
     "losses": "cross_entropy direction huber pinball student",
     "step": "train_step",
     "train": "Fit fit predict",

@@ -89,8 +89,11 @@ class BoundedNet(nn.Module):
             torch.manual_seed(seed)
             self.bound = BoundedInput(x_max)
             self.readout = Head(self.build(**options), head, n_classes, levels, y_max)
-        entry = next((m for m in self.body.modules() if isinstance(m, (nn.Linear, nn.Conv1d))), self.readout)
-        with torch.no_grad(): entry.weight[:, -1] = 0  # the flag of missing numbers says nothing yet
+        with torch.no_grad(): self.entry().weight[:, -1] = 0  # the flag of missing numbers says nothing yet
+
+    def entry(self):
+        """The first layer with weights, whose last input is the flag of missing numbers."""
+        return next((m for m in self.body.modules() if isinstance(m, (nn.Linear, nn.Conv1d))), self.readout)
 
     n_classes, levels, y_max = (property(lambda self, name=name: getattr(self.readout, name)) for name in ("n_classes", "levels", "y_max"))
 

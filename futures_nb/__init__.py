@@ -53,6 +53,7 @@ _CHAPTERS = {
     "heads": "Head",
     "nets": "MLP ResidualMLP",
     "sequence": "AttentionNet ConvNet",
+    "ensemble": "Ensemble",
     "losses": "cross_entropy direction huber pinball student",
     "step": "train_step",
     "train": "Fit fit predict",

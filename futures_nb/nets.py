@@ -98,8 +98,16 @@ class BoundedNet(nn.Module):
     n_classes, levels, y_max = (property(lambda self, name=name: getattr(self.readout, name)) for name in ("n_classes", "levels", "y_max"))
 
     def forward(self, x):                             # (B, F), or (B, T, F) for a net over windows -> see `Head`
+        self.check_shape(x)
         if self.input_norm is not None: x = self.input_norm(x)
-        return self.readout(self.body(self.bound(x)))
+        return self.from_bounded(self.bound(x))
+
+    def check_shape(self, x):
+        """Raises `DataError` if `x` is not what the net is for; linear layers say it themselves."""
+
+    def from_bounded(self, x):
+        """What the net says of an input that has been through `bound`."""
+        return self.readout(self.body(x))
 
     def options(self) -> dict:
         """The arguments this net was made with, as plain JSON values: `type(net)(**net.options())` is the same net before training."""

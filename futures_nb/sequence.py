@@ -52,11 +52,18 @@ class _TimeTokens(nn.Module):
 class _WindowNet(BoundedNet):
     def states(self, x: torch.Tensor) -> torch.Tensor:
         """What the net knows at each step of the window, (B, T, F) -> (B, T, H); step t depends on steps up to t only."""
-        if x.dim() != 3 or tuple(x.shape[1:]) != (self.window, self.n_features) and x.shape[-1] != self.n_features + 1:
-            raise DataError(f"{type(self).__name__}: x has shape {tuple(x.shape)}; pass (B, {self.window}, {self.n_features}): rows, steps of the window (oldest first), features")
+        self.check_shape(x)
         return self.body(self.bound(x))
 
-    def forward(self, x): return self.readout(self.states(x)[:, -1])     # the last step is now
+    def check_shape(self, x):
+        """Raises `DataError` if `x` is no batch of windows."""
+        if self.is_sequence and (x.dim() != 3 or tuple(x.shape[1:]) != (self.window, self.n_features)):
+            raise DataError(f"{type(self).__name__}: x has shape {tuple(x.shape)}; pass (B, {self.window}, {self.n_features}): rows, steps of the window (oldest first), features")
+
+    def from_bounded(self, x):                                           # (B, T, F + 1) or, over features, (B, F + 1)
+        """What the net says of an input that has been through `bound`: the last step is now; features are averaged."""
+        h = self.body(x)
+        return self.readout(h[:, -1] if self.is_sequence else h.mean(-2))
 
 
 class AttentionNet(_WindowNet):
@@ -85,10 +92,6 @@ class AttentionNet(_WindowNet):
         return hidden
 
     def entry(self): return self.body[0] if self.window is None else self.body[0].embed
-
-    def forward(self, x):
-        if self.window is not None: return super().forward(x)
-        return self.readout(self.body(self.bound(x)).mean(-2))           # (B, F + 1, H) -> (B, H)
 
 
 def _take_window(net, window, least=1):

@@ -183,6 +183,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'futures_nb.cli._reading': ('06_running/cli.html#_reading', 'futures_nb/cli.py'),
                                 'futures_nb.cli._report': ('06_running/cli.html#_report', 'futures_nb/cli.py'),
                                 'futures_nb.cli._run': ('06_running/cli.html#_run', 'futures_nb/cli.py'),
+                                'futures_nb.cli._running': ('06_running/cli.html#_running', 'futures_nb/cli.py'),
                                 'futures_nb.cli._train': ('06_running/cli.html#_train', 'futures_nb/cli.py'),
                                 'futures_nb.cli.book_dir': ('06_running/cli.html#book_dir', 'futures_nb/cli.py'),
                                 'futures_nb.cli.config_from_args': ('06_running/cli.html#config_from_args', 'futures_nb/cli.py'),

@@ -38,6 +38,14 @@ def _reading(p, vix=True):
     p.add_argument("--on-bad", choices=["raise", "drop", "keep"], help="broken bars")
     p.add_argument("--off-session", choices=["keep", "drop"], help="bars stamped while the market is closed")
 
+
+def _running(p):
+    _reading(p)
+    p.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/demo; runs/own with --data)")
+    p.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
+    p.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
+
 # %% ../nbs/06_running/04_cli.ipynb #04-cli-06
 def parser() -> argparse.ArgumentParser:
     """The command's grammar."""
@@ -45,18 +53,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = p.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     q = _add(commands, "run", "All of it: bars, features, folds, fits, backtest, report", "futures_nb run --data 'ES 03-25.Last.txt' --vix vix-daily.csv --out runs/es")
-    _reading(q)
-    q.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/demo; runs/own with --data)")
-    q.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
-    q.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
-    q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
-    q.set_defaults(procs=1)
+    _running(q)
     q = _add(commands, "train", "The same as run, on several processes of this machine if asked", "futures_nb train --config recipes/demo.toml --procs 2")
-    _reading(q)
-    q.add_argument("--out", metavar="DIR", help="the run's folder")
-    q.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
-    q.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
-    q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
+    _running(q)
     q.add_argument("--procs", type=int, default=1, metavar="N", help="processes; under torchrun leave it out")
     q = _add(commands, "ingest", "Read bars, say what is odd about them, and keep them in a store", "futures_nb ingest --data 'ES 03-25.Last.txt' --out bars")
     _reading(q, vix=False)

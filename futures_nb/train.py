@@ -542,7 +542,8 @@ def _build(net, dataset, loss, seed, net_options):
             torch.manual_seed(seed)
             known, window = inspect.signature(net).parameters, getattr(dataset, "window", None)
             given = {"seed": seed, "head": head, "window": window}
-            given = {k: v for k, v in given.items() if k in known and v is not None}
+            passes_on = "n_members" in known and any(q.kind is q.VAR_KEYWORD for q in known.values())     # an ensemble's options are those of its nets
+            given = {k: v for k, v in given.items() if (k in known or passes_on) and v is not None}
             net = net(n, **given | (net_options or {}))
     if getattr(net, "n_features", n) != n: raise DataError(f"fit: the net takes {net.n_features} features, the dataset has {n}; make it with n_features={n}")
     return net

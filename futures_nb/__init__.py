@@ -53,6 +53,8 @@ _CHAPTERS = {
     "nets": "MLP ResidualMLP",
     "losses": "direction huber",
     "step": "train_step",
+    "distributed": "check_replicas launch shard_net",
+    "checkpoint": "Checkpoints",
     "train": "Fit fit predict",
     "scores": "skill",
     "backtest": "Cost run_backtest",

@@ -113,7 +113,10 @@ def read_lines(path, n_bytes: int) -> list[dict]:
 
 # %% ../nbs/04_training/09_checkpoint.ipynb #09-checkpoint-25
 class Checkpoints:
-    """The last `keep` checkpoints of a run and its best one in `folder`, a file for each, named by its step."""
+    """The last `keep` checkpoints of a run and its best one in `folder`, a file for each, named by its step.
+
+    Of several processes the first one saves, under `locked_folder`; all may read.
+    """
     def __init__(self, folder, keep: int = 2):
         if keep < 1: raise DataError(f"Checkpoints: keep is {keep}; keep at least 1, better 2")
         self.folder, self.keep, self.unreadable = Path(folder), keep, []

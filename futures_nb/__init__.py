@@ -57,6 +57,8 @@ _CHAPTERS = {
     "losses": "cross_entropy direction huber pinball student",
     "optim": "WeightAverage lr_at make_optimizer",
     "step": "Fuse train_step",
+    "distributed": "check_replicas launch shard_net",
+    "checkpoint": "Checkpoints",
     "fitted": "Fit predict",
     "train": "Interrupted fit interrupted_fit",
     "scores": "skill",

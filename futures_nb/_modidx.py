@@ -139,6 +139,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                        'futures_nb/checkpoint.py'),
                                        'futures_nb.checkpoint.Checkpoints._first_readable': ( '04_training/checkpoint.html#checkpoints._first_readable',
                                                                                               'futures_nb/checkpoint.py'),
+                                       'futures_nb.checkpoint.Checkpoints._refuse_readable': ( '04_training/checkpoint.html#checkpoints._refuse_readable',
+                                                                                               'futures_nb/checkpoint.py'),
                                        'futures_nb.checkpoint.Checkpoints._remove_old': ( '04_training/checkpoint.html#checkpoints._remove_old',
                                                                                           'futures_nb/checkpoint.py'),
                                        'futures_nb.checkpoint.Checkpoints.best': ( '04_training/checkpoint.html#checkpoints.best',

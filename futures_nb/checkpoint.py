@@ -113,7 +113,10 @@ def read_lines(path, n_bytes: int) -> list[dict]:
 
 # %% ../nbs/04_training/09_checkpoint.ipynb #09-checkpoint-25
 class Checkpoints:
-    """The last `keep` checkpoints of a run and its best one in `folder`, a file for each, named by its step."""
+    """The last `keep` checkpoints of a run and its best one in `folder`, a file for each, named by its step.
+
+    Of several processes the first one saves, under `locked_folder`; all may read.
+    """
     def __init__(self, folder, keep: int = 2):
         if keep < 1: raise DataError(f"Checkpoints: keep is {keep}; keep at least 1, better 2")
         self.folder, self.keep, self.unreadable = Path(folder), keep, []
@@ -128,12 +131,17 @@ class Checkpoints:
         Raises `DataError` if the system refuses (all older ones are kept), or if the folder holds a readable later step.
         """
         step = int(state["step"])
-        later = [p for p in self.files() if _step_of(p) > step and p not in self.unreadable]
-        if later: raise DataError(f"Checkpoints.save: step {step}, and {self.folder} has step {_step_of(later[-1])} already; go on from newest(), or choose another folder")
+        for p in self.files():
+            if _step_of(p) > step and p not in self.unreadable: self._refuse_readable(p, step)
         path = self.folder / f"step-{step:010d}{'.best' if is_best else ''}.safetensors"
         save_tensors(path, tensors, state)
         self._remove_old(path)
         return path
+
+    def _refuse_readable(self, p, step):
+        try: load_tensors(p)
+        except DataError: return self.unreadable.append(p)   # `newest` went past it, here or in another object
+        raise DataError(f"Checkpoints.save: step {step}, and {self.folder} has step {_step_of(p)} already; go on from newest(), or choose another folder")
 
     def _remove_old(self, newest):
         good = [p for p in self.files() if p not in self.unreadable and (_step_of(p) < _step_of(newest) or p == newest)]

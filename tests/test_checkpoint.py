@@ -5,6 +5,7 @@ import os
 import random
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -157,3 +158,32 @@ def test_a_locked_folder_is_free_after_a_kill(tmp_path):
     p.join()
     with locked_folder(tmp_path, patience=0):
         pass
+
+
+def test_a_broken_newest_checkpoint_costs_the_way_from_the_one_before(tmp_path):
+    """A bit of the newest file of a killed fit is another: the fit says so, goes on from the one before, and ends with the same bits."""
+    finish(tmp_path / "never")
+    out = tmp_path / "fit"
+    p = start(out, ("replace", 9))
+    p.join(60)
+    files = sorted(out.glob("step-*.safetensors"))
+    if len(files) < 2:
+        pytest.skip("this fit keeps one checkpoint")
+    data = bytearray(files[-1].read_bytes())
+    data[-5] ^= 1
+    files[-1].write_bytes(data)
+    here, there = FORK.Pipe(duplex=False)
+
+    def child():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            run_fit(out)
+        there.send([str(w.message) for w in said if files[-1].name in str(w.message)])
+
+    p = FORK.Process(target=child)
+    p.start()
+    p.join(60)
+    assert p.exitcode == 0 and here.poll(1)
+    said = here.recv()
+    assert len(said) == 1 and "the one before it is used" in said[0], said
+    same_end(tmp_path / "never", out)

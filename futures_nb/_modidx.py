@@ -2164,6 +2164,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'futures_nb.train._commit': ('04_training/train.html#_commit', 'futures_nb/train.py'),
                                   'futures_nb.train._config': ('04_training/train.html#_config', 'futures_nb/train.py'),
                                   'futures_nb.train._described': ('04_training/train.html#_described', 'futures_nb/train.py'),
+                                  'futures_nb.train._draws': ('04_training/train.html#_draws', 'futures_nb/train.py'),
                                   'futures_nb.train._end_epoch': ('04_training/train.html#_end_epoch', 'futures_nb/train.py'),
                                   'futures_nb.train._everything': ('04_training/train.html#_everything', 'futures_nb/train.py'),
                                   'futures_nb.train._finish': ('04_training/train.html#_finish', 'futures_nb/train.py'),

@@ -53,6 +53,8 @@ def check_feed(dataset, loss, net=None, who="fit") -> None:
 
 
 def _first_bad(X, rows, n_block=65_536):
+    with np.errstate(invalid="ignore"): total = X.sum(dtype=np.float64)      # an infinity less another is told below
+    if math.isfinite(total): return None         # no sum of float32 numbers overflows: if it is finite they all are
     for part in (rows[a:a + n_block] for a in range(0, len(rows), n_block)):
         is_bad = ~np.isfinite(X[part]).all(1)
         if is_bad.any(): return int(part[np.argmax(is_bad)])

@@ -68,6 +68,15 @@ def _seed_step(seed: int, step: int, device: torch.device) -> None:
     if device.type == "cuda": torch.cuda.manual_seed(word)
 
 
+def _draws(net, loss) -> bool:
+    """False if neither `net` nor `loss` can draw a random number: layers of torch and of this book, whose shares of dropout are zero."""
+    if callable(loss): return True
+    for m in net.modules():
+        if not type(m).__module__.startswith(("torch.nn.modules.", "futures_nb.")) or isinstance(m, (torch.nn.RReLU, torch.nn.FractionalMaxPool2d, torch.nn.FractionalMaxPool3d)): return True
+        if any(("drop" in name or name == "p") and isinstance(v, float) and v > 0 for name, v in vars(m).items()): return True
+    return False
+
+
 @contextmanager
 def _own_random_stream(device):
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []): yield
@@ -201,15 +210,16 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
     c, device, edges = run.config, feed.device, plan.edges(run.epoch)
     order = feed.train[epoch_order(len(feed.train), c["seed"], run.epoch)]
     bounds = [m for m in run.net.modules() if isinstance(m, BoundedInput)]
-    alone, stop = world_size() == 1, options["stop"]
+    n_ranks, stop = world_size(), options["stop"]
+    alone = n_ranks == 1
     run.model.train()
     while run.batch < len(edges):
         for k, batches, weight, (a, b) in feed.steps(order, edges, run.batch):
             lr = plan.lr(run.step)
             for group in run.optimizer.param_groups: group["lr"] = lr
-            _seed_step(c["seed"], run.step, device)
+            if options["draws"]: _seed_step(c["seed"], run.step, device)
             run.recent.append((run.step, order, a, b))
-            result = train_step(run.model, batches, run.optimizer, total=weight / world_size(), **options["step"])
+            result = train_step(run.model, batches, run.optimizer, total=weight / n_ranks, **options["step"])
             if run.average is not None and plan.is_averaged(run.step): run.average.update(result.is_finite if run.fuse is None else run.fuse.value == 0)
             run.pending.append(_Made(run.step, run.epoch, k, lr, weight, result, tuple(m.counts for m in bounds)))
             run.step, run.batch = run.step + 1, k + 1
@@ -336,7 +346,7 @@ def _interrupted(run, plan, dataset, loss) -> Interrupted:
     if world_size() == 1: _collect(run)
     if run.best: run.net.load_state_dict(run.best)
     _LAST[:] = [_as_fit(run, dataset, loss, is_interrupted=True)]
-    if run.out is not None: _BEGAN[run.net] = (weights_hash(run.net), run.config["first_weights"])
+    if run.out is not None and world_size() == 1: _BEGAN[run.net] = (weights_hash(run.net), run.config["first_weights"])
     on = "the same call goes on from there" if run.out is not None else "nothing is on the disk: give a folder as `out`, and the same call goes on"
     error = Interrupted(f"fit: interrupted after step {run.step} of {plan.n_steps}, in epoch {run.epoch}; {on}. interrupted_fit() is what there is")
     error.fit = _LAST[0]
@@ -467,7 +477,7 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
     plan, picture, started = _Plan(len(dataset.train), config), LivePicture(how["live"]), time.perf_counter()
     with _own_random_stream(device), _Stop() as stop, _in_memory(dataset, loss_of_net, net, device, dtype, how) as feed, \
          tqdm(total=plan.n_steps, initial=run.step, desc="fit", unit="step", disable=not (how["progress"] and is_main())) as bar:
-        options = dict(how, step=step, stop=stop, columns=list(dataset.columns))
+        options = dict(how, step=step, stop=stop, columns=list(dataset.columns), draws=_draws(net, loss))
         if out is not None and run.step == 0: _commit(run)   # the first weights are part of the fit
         try:
             while not _is_over(run): _one_epoch(run, feed, plan, options, bar, picture)

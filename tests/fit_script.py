@@ -49,7 +49,7 @@ def kill_at_call(name, n):
 
 
 def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoint_every=4, n=600, loss="huber", kind="ResidualMLP",
-            patience=100):
+            patience=100, **more):
     import torch
 
     from futures_nb import nets
@@ -59,7 +59,7 @@ def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoi
     dataset = small_dataset(n=n)
     net = getattr(nets, kind)(dataset.X.shape[1], hidden=16, dropout=dropout)
     return fit(net, dataset, loss=loss, epochs=epochs, batch_size=batch_size, lr=3e-3, patience=patience, out=out, dtype=getattr(torch, dtype),
-               device="cpu", checkpoint_every=checkpoint_every, progress=False, live=False)
+               device="cpu", checkpoint_every=checkpoint_every, progress=False, live=False, **more)
 
 
 def bad_on_rank_1(bad_call=7):

@@ -74,6 +74,24 @@ def test_killed_again_and_again(never_killed, tmp_path):
     same_end(out, target)
 
 
+EVERY = [dict(average="ema", accumulate=2, batch_ramp=2.0, precision="bf16", noise=1e-6, update_clip=True, schedule="restarts", data="stream", keep=1),
+         dict(average="swa", precision="fp16", schedule="constant_decay", keep=5)]
+
+
+@pytest.mark.parametrize("more", EVERY, ids=lambda more: more["average"])
+def test_kill_with_every_option_on(tmp_path, more):
+    finish(tmp_path / "never", **more)
+    n_steps = sum(r["kind"] == "step" for r in metrics(tmp_path / "never"))
+    for n in (5, n_steps // 2, n_steps - 1):
+        target = tmp_path / str(n)
+        p = start(target, ("backward", n), **more)
+        p.join(60)
+        assert p.exitcode == -signal.SIGKILL
+        finish(target, **more)
+        same_end(tmp_path / "never", target)
+    assert len(checkpoints(target)) == min(more["keep"], n_steps)
+
+
 def test_patience_is_counted_across_a_kill(tmp_path):
     """Two epochs without a better validation loss, the kill between them: it must not begin to count again."""
     options = dict(patience=2, epochs=30)

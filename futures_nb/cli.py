@@ -38,6 +38,14 @@ def _reading(p, vix=True):
     p.add_argument("--on-bad", choices=["raise", "drop", "keep"], help="broken bars")
     p.add_argument("--off-session", choices=["keep", "drop"], help="bars stamped while the market is closed")
 
+
+def _running(p):
+    _reading(p)
+    p.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/demo; runs/own with --data)")
+    p.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
+    p.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
+
 # %% ../nbs/06_running/04_cli.ipynb #04-cli-06
 def parser() -> argparse.ArgumentParser:
     """The command's grammar."""
@@ -45,11 +53,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = p.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     q = _add(commands, "run", "All of it: bars, features, folds, fits, backtest, report", "futures_nb run --data 'ES 03-25.Last.txt' --vix vix-daily.csv --out runs/es")
-    _reading(q)
-    q.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/demo; runs/own with --data)")
-    q.add_argument("--config", metavar="TOML", help="a configuration file, see recipes/")
-    q.add_argument("--rows", choices=["auto", "all", "daily"], help="rows learned from: all bars, or one a day")
-    q.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. train.learning_rate=1e-4")
+    _running(q)
+    q = _add(commands, "train", "The same as run, on several processes of this machine if asked", "futures_nb train --config recipes/demo.toml --procs 2")
+    _running(q)
+    q.add_argument("--procs", type=int, default=1, metavar="N", help="processes; under torchrun leave it out")
     q = _add(commands, "ingest", "Read bars, say what is odd about them, and keep them in a store", "futures_nb ingest --data 'ES 03-25.Last.txt' --out bars")
     _reading(q, vix=False)
     q.add_argument("--out", metavar="DIR", required=True, help="the store's folder, made or added to; or one file, NAME.parquet")
@@ -87,6 +94,16 @@ def _run(args):
     from futures_nb.runner import is_writer, run
     out = run(config_from_args(args))
     if is_writer(): print(f"report: {out / 'report.html'}")
+
+
+def _train(args):
+    if args.procs < 1: raise DataError(f"--procs is {args.procs}; give the number of processes, 1 or more")
+    if args.procs == 1: return _run(args)
+    from futures_nb.distributed import launch_command
+    config_from_args(args)                                   # what is wrong with it is said once, here
+    words = [f"--{k.replace('_', '-')}={v}" for k in ("config", "rows", "out", *_DATA_OPTIONS) if (v := getattr(args, k, None)) is not None]
+    status = subprocess.call(launch_command(args.procs, "futures_nb.train", [*words, *(f"--set={v}" for v in args.set)]))
+    if status: raise SystemExit(status)
 
 
 def _ingest(args):
@@ -157,7 +174,7 @@ def _info(args):
 def main(argv=None):
     """Run the command; leaves by `SystemExit` with status 2 on bad input, 1 on a bug, 130 on an interrupt."""
     args = parser().parse_args(argv)
-    command = {"run": _run, "ingest": _ingest, "features": _features, "report": _report, "lab": _lab, "info": _info}[args.command]
+    command = {"run": _run, "train": _train, "ingest": _ingest, "features": _features, "report": _report, "lab": _lab, "info": _info}[args.command]
     try:
         command(args)
     except DataError as error:

@@ -70,7 +70,7 @@ class SplitConfig:
 class NetConfig:
     """`[net]`"""
     name: str = "ResidualMLP"
-    hidden: int = 32
+    hidden: int | tuple = 32    # Width; for an MLP also one for each layer, such as [32, 16]
     depth: int = 2
     dropout: float = 0.1
 
@@ -78,16 +78,28 @@ class NetConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     """`[train]`"""
-    loss: str = "huber"     # huber or direction
+    loss: str = "huber"     # huber, direction, cross_entropy, pinball or student; the net has the head it needs
     scaler: str = "robust"
     epochs: int = 60
     batch_size: int = 0     # Rows; 0: a sixteenth of the train rows, rounded to a power of two between 32 and 1024
+    accumulate: int = 1     # Batches of a step
+    batch_ramp: float = 1.0 # The first epoch's batches are this many times smaller
     learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    schedule: str = "cosine" # cosine, restarts, constant_decay or constant
     warmup: float = 0.05    # Share of all steps
+    weight_decay: float = 0.01
     clip: float = 1.0       # Largest gradient norm
+    update_clip: bool = False # Shorten updates that are long for their own past
+    noise: float = 0.0      # Variance of gradient noise at step 0
+    average: str = ""       # ema or swa: judge and keep averaged weights; empty: the weights themselves
+    average_decay: float = 0.99 # Of ema
+    precision: str = "fp32" # fp32, bf16 or fp16
     patience: int = 10      # Epochs without a better validation loss
     seed: int = 0
+    data: str = "auto"      # auto, device or stream. From here on nothing changes a number
+    checkpoint_every: int = 200 # Steps
+    keep: int = 2           # Checkpoints
+    check_every: int = 500  # Steps between two comparisons of the processes' weights; 0: none
 
     def batch_rows(self, n_train: int) -> int:
         """The batch size for `n_train` train rows."""
@@ -105,13 +117,16 @@ class CostConfig:
 ROWS = ("auto", "all", "daily")
 WORDS = {
     "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end", "date"), "data.on_bad": ("raise", "drop", "keep"),
-    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction"), "target.kind": ("return", "vol_scaled", "rank"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
+    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction", "cross_entropy", "pinball", "student"),
+    "train.schedule": ("cosine", "restarts", "constant_decay", "constant"), "train.average": ("", "ema", "swa"), "train.precision": ("fp32", "bf16", "fp16"), "train.data": ("auto", "device", "stream"),
+    "target.kind": ("return", "vol_scaled", "rank"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
 }
 LIMITS = {  # lowest and highest value there can be; a lowest of None: above zero
     "features.n_jobs": (-1, 10_000), "target.clip": (0, 100), "split.n_folds": (1, 10_000), "split.train_days": (0, 10**6), "split.min_train": (0, 1),
     "split.valid": (0, 0.9), "net.hidden": (1, 10**6), "net.depth": (1, 1000), "net.dropout": (0, 0.99), "train.epochs": (1, 10**6),
     "train.batch_size": (0, 10**9), "train.learning_rate": (None, 100), "train.weight_decay": (0, 100), "train.warmup": (0, 1), "train.clip": (None, 10**9),
-    "train.patience": (1, 10**6), "train.seed": (0, 2**31), "cost.commission": (0, 10**6), "cost.slippage_ticks": (0, 10**6), "cost.capital": (0, 10**15),
+    "train.accumulate": (1, 10**6), "train.batch_ramp": (1, 10**6), "train.noise": (0, 10**6), "train.average_decay": (0, 1 - 1e-9), "train.checkpoint_every": (1, 10**9),
+    "train.keep": (1, 1000), "train.check_every": (0, 10**9), "train.patience": (1, 10**6), "train.seed": (0, 2**31), "cost.commission": (0, 10**6), "cost.slippage_ticks": (0, 10**6), "cost.capital": (0, 10**15),
 }
 
 def check_values(config):
@@ -125,8 +140,11 @@ def check_values(config):
             raise DataError(f"{label} is {value!r}{nearest_name(value, words)}; choose one of {', '.join(w or repr(w) for w in words)}")
     for name, (low, high) in LIMITS.items():
         label, value = told(name)
-        if not ((value > 0 if low is None else value >= low) and value <= high) or (name == "features.n_jobs" and value == 0):
+        each = value if isinstance(value, tuple) else (value,)
+        if not each or not all((v > 0 if low is None else v >= low) and v <= high for v in each) or (name == "features.n_jobs" and value == 0):
             raise DataError(f"{label} is {value}; it must be {'above 0' if low is None else f'at least {low}'} and at most {high}{', and not 0' if name == 'features.n_jobs' else ''}")
+    if isinstance(config.net.hidden, tuple) and config.net.name != "MLP":
+        raise DataError(f"config: [net] hidden is {list(config.net.hidden)}; a {config.net.name} has one width, such as 32, or take name = 'MLP'")
     for key in ("start", "end"):
         if (text := getattr(config.data, key)) and not re.fullmatch(r"\d{4}-[01]\d-[0-3]\d", text):
             raise DataError(f"config: [data] {key} is {text!r}; write a date such as 2016-01-04")
@@ -170,7 +188,8 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hex digits that name the configuration, whatever folder it runs in."""
         told = {k: v for k, v in dataclasses.asdict(self).items() if k != "out"}
-        told["features"].pop("n_jobs")  # changes no number
+        told["features"].pop("n_jobs")  # changes no number, nor do these
+        for key in ("data", "checkpoint_every", "keep", "check_every"): told["train"].pop(key)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../nbs/06_running/01_config.ipynb #01-config-11
@@ -195,12 +214,13 @@ def _build(cls, given, where, section):
             if not isinstance(value, dict): raise DataError(f"{label} {key} is a section, not a value; write [{key}]")
             values[key] = _build(type(default), value, where, key)
         else:
-            values[key] = _typed(value, default, f"{label} {key}")
+            values[key] = _typed(value, default, f"{label} {key}", is_list="tuple" in str(fields[key].type))
     return cls(**values)
 
 
-def _typed(value, default, label):
+def _typed(value, default, label, is_list):
     kind = type(default)
+    if kind is int and is_list and isinstance(value, (list, tuple)) and all(type(v) is int for v in value): return tuple(value)
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value): return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool): return float(value)
     if kind is str and isinstance(value, datetime.date): return value.isoformat()  # TOML reads 2024-01-02 as a date

@@ -31,20 +31,25 @@ def small_dataset(n=600, n_features=5, seed=0, weighted=True):
 
 
 def kill_at_call(name, n):
-    """Kill this process, without a word, at the n-th call of os.fsync or os.replace: before it, so the call is not made."""
-    real, calls = getattr(os, name), [0]
+    """Kill this process, without a word, at the n-th call of os.fsync, os.replace or backward: before it, so the call is not made."""
+    home = os
+    if name == "backward":
+        import torch
 
-    def deadly(*args):
+        home = torch.Tensor
+    real, calls = getattr(home, name), [0]
+
+    def deadly(*args, **options):
         calls[0] += 1
         if calls[0] == n:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args)
+        return real(*args, **options)
 
-    setattr(os, name, deadly)
+    setattr(home, name, deadly)
 
 
 def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoint_every=4, n=600, loss="huber", kind="ResidualMLP",
-            patience=100):
+            patience=100, **more):
     import torch
 
     from futures_nb import nets
@@ -54,7 +59,7 @@ def run_fit(out, epochs=6, batch_size=32, dtype="float32", dropout=0.2, checkpoi
     dataset = small_dataset(n=n)
     net = getattr(nets, kind)(dataset.X.shape[1], hidden=16, dropout=dropout)
     return fit(net, dataset, loss=loss, epochs=epochs, batch_size=batch_size, lr=3e-3, patience=patience, out=out, dtype=getattr(torch, dtype),
-               device="cpu", checkpoint_every=checkpoint_every, progress=False, live=False)
+               device="cpu", checkpoint_every=checkpoint_every, progress=False, live=False, **more)
 
 
 def bad_on_rank_1(bad_call=7):
@@ -114,11 +119,17 @@ def metrics(out):
     return records
 
 
+def checkpoints(out):
+    """Those that are there, the newest last."""
+    return sorted(Path(out).glob("step-*.safetensors"))
+
+
 def same_end(a, b):
     """Bit-equal weights, optimiser and story."""
-    from futures_nb.train import load_tensors
+    from futures_nb.checkpoint import load_tensors
 
-    for name in ("model.safetensors", "checkpoint.safetensors"):
+    assert [p.name for p in checkpoints(a)[-1:]] == [p.name for p in checkpoints(b)[-1:]]
+    for name in ("model.safetensors", checkpoints(a)[-1].name):
         (one, state_one), (two, state_two) = load_tensors(a / name), load_tensors(b / name)
         assert one.keys() == two.keys()
         for key in one:
@@ -127,6 +138,15 @@ def same_end(a, b):
             state.pop("n_bytes", None)  # counts the digits of the seconds, too
         assert state_one == state_two
     assert metrics(a) == metrics(b)
+
+
+def write_end(done):
+    """What this rank ended with, beside the fit."""
+    from futures_nb.distributed import rank
+
+    weights = b"".join(p.detach().numpy().tobytes() for p in done.net.parameters())
+    about = {"weights": hashlib.sha256(weights).hexdigest(), **done.facts()}
+    (done.out / f"rank{rank()}.json").write_text(json.dumps(about))
 
 
 def main():
@@ -141,11 +161,9 @@ def main():
     if deadly and deadly[0] == os.environ.get("RANK", "0"):
         kill_at_call(deadly[1], int(deadly[2]))
     done = run_fit(**options | ({"loss": bad_on_rank_1()} if bad else {}))
-    from futures_nb.distributed import leave_group, rank
+    from futures_nb.distributed import leave_group
 
-    weights = b"".join(p.detach().numpy().tobytes() for p in done.net.parameters())
-    about = {"weights": hashlib.sha256(weights).hexdigest(), **done.facts()}
-    (done.out / f"rank{rank()}.json").write_text(json.dumps(about))
+    write_end(done)
     leave_group()
 
 

@@ -71,10 +71,8 @@ def train_step(
     for k, part in enumerate(group):
         with nullcontext() if k == len(group) - 1 else getattr(net, "no_sync", nullcontext)():   # several processes: average once
             value = _forward(net, part, of_group, total, autocast)
-            is_usable = torch.isfinite(value.detach()) & _are_finite(buffers)
-            poisoned = value * torch.where(is_usable, 1.0, torch.nan).to(value.dtype)
-            (poisoned if scaler is None else scaler.scale(poisoned)).backward()
-        values.append(value.detach())
+            values.append(value.detach())
+            (value if scaler is None else scaler.scale(value)).backward(_poison(values[-1], buffers))
     if scaler is not None: scaler.unscale_(optimizer)
     params = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = get_total_norm([p.grad for p in params])
@@ -82,11 +80,12 @@ def train_step(
     is_finite = torch.isfinite(norm)
     clip_grads_with_norm_(params, clip, norm)
     if noise is not None: noise(params)
-    refused = _refused(is_finite, torch.stack(values).sum(), fuse, scaler)
+    value = values[0] if len(values) == 1 else torch.stack(values).sum()
+    refused = _refused(is_finite, value, fuse, scaler)
     _guarded_step(optimizer, refused)
     for b, old in buffers: b.copy_(torch.where(refused > 0, old, b))
     if scaler is not None: scaler.update()
-    return StepResult(torch.stack(values).sum(), norm, is_finite)
+    return StepResult(value, norm, is_finite)
 
 # %% ../nbs/04_training/07_step.ipynb #07-step-07
 def _forward(net, part, loss, total, autocast):
@@ -104,9 +103,12 @@ def _forward(net, part, loss, total, autocast):
 def _copy_buffers(net): return [(b, b.clone()) for b in net.buffers()]   # running statistics must not keep what a refused batch was
 
 
-def _are_finite(buffers):
-    kept = [torch.isfinite(b).all() for b, _ in buffers if b.is_floating_point()]
-    return torch.stack(kept).all() if kept else True
+def _poison(value, buffers):
+    """1, with which backward begins; NaN where the loss or a buffer is not finite, so that every gradient is one."""
+    seed = value * 0 + 1                                             # NaN and infinity times 0 are NaN
+    for b, _ in buffers:
+        if b.is_floating_point(): seed = seed + (b.sum() * 0).to(seed.dtype)
+    return seed
 
 
 def _refused(is_finite, value, fuse, scaler):

@@ -141,7 +141,7 @@ def test_a_group_is_the_one_big_batch(n, size, loss, weighted, seed):
     results = []
     for cut in (n, size):
         net = ResidualMLP(6, hidden=8, seed=seed % 7).double()
-        nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(seed))
+        nn.init.normal_(net.readout.weight, generator=torch.Generator().manual_seed(seed))
         group = [(x[a:a + cut], y[a:a + cut], None if weight is None else weight[a:a + cut]) for a in range(0, n, cut)]
         done = train_step(net, group, torch.optim.SGD(net.parameters(), lr=0.1), loss=loss)
         results.append((done.loss, done.grad_norm, *net.parameters()))

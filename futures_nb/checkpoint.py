@@ -132,23 +132,11 @@ class Checkpoints:
         """
         step = int(state["step"])
         for p in self.files():
-            if _step_of(p) > step and p not in self.unreadable: self._refuse_readable(p, step)
+            if _step_of(p) > step and p not in self.unreadable: _refuse_readable(self, p, step)
         path = self.folder / f"step-{step:010d}{'.best' if is_best else ''}.safetensors"
         save_tensors(path, tensors, state)
-        self._remove_old(path)
+        _remove_old(self, path)
         return path
-
-    def _refuse_readable(self, p, step):
-        try: load_tensors(p)
-        except DataError: return self.unreadable.append(p)   # `newest` went past it, here or in another object
-        raise DataError(f"Checkpoints.save: step {step}, and {self.folder} has step {_step_of(p)} already; go on from newest(), or choose another folder")
-
-    def _remove_old(self, newest):
-        good = [p for p in self.files() if p not in self.unreadable and (_step_of(p) < _step_of(newest) or p == newest)]
-        kept = {*good[-self.keep:], *[p for p in good if ".best." in p.name][-1:]}
-        with _in_plain_words("Checkpoints.save", newest):
-            for p in set(self.files()) - kept: p.unlink()
-        self.unreadable = []
 
     def newest(self) -> tuple[dict, dict] | None:
         """Tensors and state of the newest checkpoint that can be read; None if there is none. Raises `DataError` if none of several can be read."""
@@ -167,7 +155,22 @@ class Checkpoints:
         if files: raise DataError(f"Checkpoints: none of the {len(files)} checkpoints in {self.folder} can be read; restore one, or delete the folder to start anew")
 
 
+# %% ../nbs/04_training/09_checkpoint.ipynb #09-checkpoint-25b
 def _step_of(path) -> int: return int(path.name.removeprefix("step-").split(".")[0])
+
+
+def _refuse_readable(kept, p, step):
+    try: load_tensors(p)
+    except DataError: return kept.unreadable.append(p)   # `newest` went past it, here or in another object
+    raise DataError(f"Checkpoints.save: step {step}, and {kept.folder} has step {_step_of(p)} already; go on from newest(), or choose another folder")
+
+
+def _remove_old(kept, newest):
+    good = [p for p in kept.files() if p not in kept.unreadable and (_step_of(p) < _step_of(newest) or p == newest)]
+    stay = {*good[-kept.keep:], *[p for p in good if ".best." in p.name][-1:]}
+    with _in_plain_words("Checkpoints.save", newest):
+        for p in set(kept.files()) - stay: p.unlink()
+    kept.unreadable = []
 
 # %% ../nbs/04_training/09_checkpoint.ipynb #09-checkpoint-31
 @contextmanager

@@ -132,7 +132,7 @@ def test_nothing_makes_the_host_wait():
                 average.update(done.is_finite)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(n=st.integers(1, 40), size=st.integers(1, 40), loss=st.sampled_from(["huber", "direction"]), weighted=st.booleans(), seed=st.integers(0, 999))
 def test_a_group_is_the_one_big_batch(n, size, loss, weighted, seed):
     rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def test_a_group_is_the_one_big_batch(n, size, loss, weighted, seed):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(b2=st.sampled_from([0.95, 0.99, 0.999]), seed=st.integers(0, 9999), tail=st.floats(0.5, 5), grow=st.floats(0.8, 1.2), clipped=st.booleans())
 def test_no_step_is_longer_than_the_bound(b2, seed, tail, grow, clipped):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,36 @@ class _Member(nn.Module):
     def forward(self, x): return self.net.from_bounded(x)
 
 
-class Ensemble(nn.Module):
+class _Stacked(nn.Module):
+    head, n_classes, levels, y_max, is_sequence, window = (
+        property(lambda self, name=name: getattr(self.members.net, name)) for name in ("head", "n_classes", "levels", "y_max", "is_sequence", "window"))
+
+    def each(self, x: torch.Tensor) -> torch.Tensor:
+        """What each member says, (N, B, ...)."""
+        self.members.net.check_shape(x)
+        run = lambda weights, x: functional_call(self.members, weights, (x,))
+        plain = sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else nullcontext()   # the fused attention of a CPU has no batched form
+        with plain: return vmap(run, (0, None), randomness="different")(dict(self.members.named_parameters()), self.bound(x))
+
+    def forward(self, x):
+        outs = self.each(x)
+        return outs if self.training else self.members.net.readout.combine(outs)
+
+    def point(self, out): return self.members.net.point(out)
+
+    def columns(self, out, y_scale=1.0): return self.members.net.columns(out, y_scale)
+
+    def member(self, k: int) -> BoundedNet:
+        """Member `k` as a net of its own, with a copy of its weights."""
+        own = {name: v for name, v in self._options.items() if name not in ("net", "n_members")} | {"seed": self.seed * self.n_members + k}
+        net = self.kind(**own).to(next(self.parameters()))
+        net.load_state_dict({name.removeprefix("net."): v[k] for name, v in self.members.state_dict().items()})
+        return net.train(self.training)
+
+    def extra_repr(self): return f"n_members={self.n_members}, seed={self.seed}"
+
+# %% ../nbs/04_training/04_ensemble.ipynb #04-ensemble-06
+class Ensemble(_Stacked):
     """`n_members` nets of one form with stacked weights: (N, B, ...) in training, (B, ...) in evaluation, as its head combines them.
 
     Member k has the weights of the seed `seed * n_members + k`, so that ensembles of different seeds share none.
@@ -62,34 +91,9 @@ class Ensemble(nn.Module):
             at, _, last = name.rpartition(".")
             setattr(self.members.net.get_submodule(at), last, nn.Parameter(value.detach().clone()))
 
-    head, n_classes, levels, y_max, is_sequence, window = (
-        property(lambda self, name=name: getattr(self.members.net, name)) for name in ("head", "n_classes", "levels", "y_max", "is_sequence", "window"))
-
-    def each(self, x: torch.Tensor) -> torch.Tensor:
-        """What each member says, (N, B, ...)."""
-        self.members.net.check_shape(x)
-        run = lambda weights, x: functional_call(self.members, weights, (x,))
-        plain = sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else nullcontext()   # the fused attention of a CPU has no batched form
-        with plain: return vmap(run, (0, None), randomness="different")(dict(self.members.named_parameters()), self.bound(x))
-
-    def forward(self, x):
-        outs = self.each(x)
-        return outs if self.training else self.members.net.readout.combine(outs)
-
-    def point(self, out): return self.members.net.point(out)
-
-    def columns(self, out, y_scale=1.0): return self.members.net.columns(out, y_scale)
-
     def options(self) -> dict:
         """The arguments this was made with, as plain JSON values."""
         return copy.deepcopy(self._options)
-
-    def member(self, k: int) -> BoundedNet:
-        """Member `k` as a net of its own, with a copy of its weights."""
-        own = {name: v for name, v in self._options.items() if name not in ("net", "n_members")} | {"seed": self.seed * self.n_members + k}
-        net = self.kind(**own).to(next(self.parameters()))
-        net.load_state_dict({name.removeprefix("net."): v[k] for name, v in self.members.state_dict().items()})
-        return net.train(self.training)
 
     @classmethod
     def from_nets(cls, nets) -> "Ensemble":
@@ -102,5 +106,3 @@ class Ensemble(nn.Module):
         made = cls(nets[0].n_features, type(nets[0]), len(nets), nets[0].seed, **options).to(next(nets[0].parameters()))
         made._stack(nets)
         return made.train(nets[0].training)
-
-    def extra_repr(self): return f"n_members={self.n_members}, seed={self.seed}"

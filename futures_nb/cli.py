@@ -105,7 +105,7 @@ def _train(args):
     status = subprocess.call(launch_command(args.procs, "futures_nb.train", [*words, *(f"--set={v}" for v in args.set)]))
     if status: raise SystemExit(status)
 
-
+# %% ../nbs/06_running/04_cli.ipynb #04-cli-11b
 def _ingest(args):
     from futures_nb.runner import load_bars, write_frame
     from futures_nb.bars import mark_bars

@@ -17,13 +17,14 @@ import pandas as pd
 import torch
 
 from .distributed import is_main
-from .feed import Feed, check_window, eval_rows, mean_loss
+from .feeding import Feed, check_window, eval_rows, mean_loss
 from .losses import make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts
 from .schema import DataError, sort_by_expiry
 
 # %% ../nbs/04_training/11_fitted.ipynb #11-fitted-o19
 def check_same(old: dict, new: dict, out) -> None:
+    """Raise `DataError` if the configuration `new` of this call is not `old`, that of the folder `out`; it names the first difference."""
     for key in new:
         if not _is_same(key, old.get(key), new[key]):
             if key == "first_weights":
@@ -41,6 +42,7 @@ def _is_same(key, a, b) -> bool:
 
 # %% ../nbs/04_training/11_fitted.ipynb #11-fitted-o20
 def weights_hash(net) -> str:
+    """32 hex digits of every parameter and buffer, by name, to the bit."""
     h = hashlib.blake2b(digest_size=16)
     for name, t in net.state_dict().items():
         t = t.detach().cpu().contiguous()
@@ -63,6 +65,7 @@ def loss_values(loss, net, dataset) -> list:
 
 
 def data_hash(dataset) -> str:
+    """32 hex digits of everything in a data set that a fit depends on, to the bit."""
     h = hashlib.blake2b(digest_size=16)
     windows = (dataset.at, np.array(dataset.window)) if getattr(dataset, "window", None) else ()
     for part in (dataset.X, dataset.y, dataset.weight, dataset.train, dataset.valid, *windows):
@@ -179,6 +182,7 @@ def _feed_of(fit, dataset, who) -> Feed:
 
 
 def evaluate_fit(fit, dataset, rows) -> float:
+    """Weighted mean loss of `fit` over rows of `dataset`; the method `evaluate` of a `Fit`."""
     at = torch.tensor(_positions(dataset, rows), dtype=torch.int64)
     return mean_loss(fit.net, _feed_of(fit, dataset, "evaluate"), at, make_loss(fit.loss, fit.net))
 

@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .checkpoint import Checkpoints, append_lines, locked_folder, read_lines, save_tensors, write_atomic
 from .dataset import epoch_order
 from .distributed import check_replicas, init_group, is_main, leave_group, max_over_ranks, pick_device, rank, shard_like, shard_net, sum_over_ranks, wait_for_all, whole_tensor, world_size
-from .feed import Feed, check_feed, is_out_of_memory, mean_loss, peak_memory, rows_that_fit, step_edges
+from .feeding import Feed, check_feed, is_out_of_memory, mean_loss, peak_memory, rows_that_fit, step_edges
 from .fitted import Fit, LivePicture, check_same, data_hash, loss_values, predict, weights_hash  # noqa: F401  predict is asked for here
 from .losses import HEAD_OF_LOSS, make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts

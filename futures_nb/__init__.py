@@ -57,6 +57,7 @@ _CHAPTERS = {
     "baselines": "Baseline fit_baseline predict_baseline",
     "scores": "skill",
     "backtest": "Cost run_backtest",
+    "versus": "beat_table compare_forecasts compare_with_baselines",
     "daybook": "DayBook day_book synth_days",
     "leaks": "LEAKS LeakPrices leak_prices",
     "report": "make_report",

@@ -11,6 +11,7 @@ __all__ = ['X_MAX', 'HAR_COLUMNS', 'ALPHAS', 'TREES', 'KINDS', 'bounded', 'Rows'
 # %% ../nbs/04_training/11_baselines.ipynb #11-baselines-02
 import copy
 import math
+import warnings
 from dataclasses import dataclass, field
 from itertools import islice
 

@@ -40,11 +40,10 @@ class Versus:
     @property
     def sentence(self) -> str:
         """The verdict in one plain sentence."""
-        d, size = 100 * self.difference, abs(100 * self.difference)
-        said = f"its squared error is {size:.2f} % of a forecast of zero's {'smaller' if d < 0 else 'larger'}"
-        sure = "too few days for an interval" if self.interval is None else f"95 % interval {100 * self.interval[0]:+.2f} to {100 * self.interval[1]:+.2f}"
-        doubt = "" if self.verdict != "does not beat" or d >= 0 or self.interval is None else "; that may be chance"
-        return f"{self.first} {self.verdict} {self.second}: {said} ({sure}) on {self.n:,} rows of {self.n_days:,} days{doubt}."
+        sure = "no interval: too few days, or the same difference on all" if self.interval is None else f"95 % interval {100 * self.interval[0]:+.1f} to {100 * self.interval[1]:+.1f}"
+        doubt = "; that may be chance" if self.verdict == "does not beat" and self.difference < 0 and self.interval else ""
+        return (f"{self.first} {self.verdict} {self.second}: squared error {self.loss[0]:.3f} against {self.loss[1]:.3f} of a forecast of zero's, difference {100 * self.difference:+.1f} % ({sure}) "
+                f"on {self.n:,} rows of {self.n_days:,} days{doubt}.")
 
     def __repr__(self): return self.sentence
 
@@ -61,8 +60,9 @@ def _same_rows(first, second):
 def _label_days(frame, day):
     """Longest label [days], at least 1."""
     if "t1" not in frame: return 1
-    span = (pd.DatetimeIndex(frame["t1"]) - frame.index.get_level_values("ts")).max()
-    return max(1, math.ceil(span / pd.Timedelta("1D") * (day.max() + 1) / max(1, (frame.index.get_level_values("ts").max() - frame.index.get_level_values("ts").min()) / pd.Timedelta("1D"))))
+    ts = frame.index.get_level_values("ts")
+    longest, whole = (pd.DatetimeIndex(frame["t1"]) - ts).max(), max(ts.max() - ts.min(), pd.Timedelta("1D"))
+    return max(1, round(longest / whole * (day.max() + 1)))   # in trade dates, of which a week has five
 
 
 def compare_forecasts(
@@ -85,9 +85,11 @@ def compare_forecasts(
     loss = tuple(float(np.average(e, weights=weight)) for e in errors)
     table = np.column_stack([np.bincount(day, weight * (errors[0] - errors[1]), n_days), np.bincount(day, weight, n_days)])
     difference, interval, block, p = loss[0] - loss[1], None, None, None
-    if n_days >= MIN_DAYS and np.ptp(table[:, 0]) > 0:
-        draws, block = block_bootstrap(table, lambda rows: rows[:, 0].sum() / rows[:, 1].sum(), table[:, 0] - difference * table[:, 1], _label_days(first, day), n_draws, seed)
-        interval, p = student_interval(difference, draws, block, n_days), diebold_mariano(table[:, 0], np.zeros(n_days), horizon=_label_days(first, day)).p_value
+    moves, span = table[:, 0] - difference * table[:, 1], _label_days(first, day)
+    if n_days >= MIN_DAYS and np.abs(moves).max() > 1e-12 * np.abs(table[:, 0]).max():
+        draws, block = block_bootstrap(table, lambda rows: rows[:, 0].sum() / rows[:, 1].sum(), moves, span, n_draws, seed)
+        interval = student_interval(difference, draws, block, n_days)
+        if np.ptp(table[:, 0]) > 0: p = diebold_mariano(table[:, 0], np.zeros(n_days), horizon=span).p_value
     return Versus(*names, len(first), n_days, loss, float(difference), interval, block, p)
 
 # %% ../nbs/05_evaluation/03_versus.ipynb #03-versus-12

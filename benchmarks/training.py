@@ -9,7 +9,8 @@ loop over tensors in memory with the fused AdamW. `arithmetic` is the matrix pro
 multiplies these matrices can be faster. Before times are compared, ours and the two plain loops take the same rows in the same order from the same weights and must come to
 the same forecasts; the libraries, which shuffle on their own, must come to about the same validation loss. A peer that is not installed is left out, and that is said.
 
-Two more parts: two processes of one thread each against one process of two, and what each guard of a step costs, switched on and off in turn.
+Two more parts: two processes of one thread each against one process of two, and what each guard of a step costs, switched on and off in turn. Threads that share a core wait for each
+other while they spin: run it on a quiet machine with two cores.
 """
 import argparse
 import importlib

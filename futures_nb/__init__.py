@@ -55,6 +55,7 @@ _CHAPTERS = {
     "step": "train_step",
     "train": "Fit fit predict",
     "certificate": "output_bound",
+    "audits": "audit",
     "scores": "skill",
     "backtest": "Cost run_backtest",
     "daybook": "DayBook day_book synth_days",

@@ -56,6 +56,7 @@ _CHAPTERS = {
     "train": "Fit fit predict",
     "certificate": "output_bound",
     "audits": "audit",
+    "devices": "preflight",
     "scores": "skill",
     "backtest": "Cost run_backtest",
     "daybook": "DayBook day_book synth_days",

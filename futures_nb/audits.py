@@ -400,7 +400,7 @@ def audit(
     is_scaled = is_set or raw is not None
     source = before if before is not None else c
     findings = column_findings(source, exempt, is_scaled=is_set and raw is None)
-    if before is not None: findings += [f for f in column_findings(c, exempt, is_scaled=True) if f["verdict"] == "RAW_NONFINITE" and f["column"] not in {g["column"] for g in findings}]
+    if before is not None: findings += [f for f in column_findings(c, exempt, is_scaled=True) if f["verdict"] == "RAW_NONFINITE" and f["column"] not in {g["column"] for g in findings if g["verdict"] == "RAW_NONFINITE"}]
     if scaler is not None: findings += _scaler_findings(c, before, scaler, is_scaled, x_abs, exempt)
     elif is_scaled: findings += saturated_columns(c, x_abs, exempt)
     findings += _labels_findings(features, y, y_abs)

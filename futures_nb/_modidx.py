@@ -256,6 +256,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'futures_nb.cli._ingest': ('06_running/cli.html#_ingest', 'futures_nb/cli.py'),
                                 'futures_nb.cli._lab': ('06_running/cli.html#_lab', 'futures_nb/cli.py'),
                                 'futures_nb.cli._leave': ('06_running/cli.html#_leave', 'futures_nb/cli.py'),
+                                'futures_nb.cli._preflight': ('06_running/cli.html#_preflight', 'futures_nb/cli.py'),
                                 'futures_nb.cli._reading': ('06_running/cli.html#_reading', 'futures_nb/cli.py'),
                                 'futures_nb.cli._report': ('06_running/cli.html#_report', 'futures_nb/cli.py'),
                                 'futures_nb.cli._run': ('06_running/cli.html#_run', 'futures_nb/cli.py'),

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .heads import MAX_LOG_SCALE, Head
 from .nets import MLP, BoundedInput, ResidualMLP, _Block
 from .schema import DataError
 
@@ -291,13 +292,14 @@ def _bounded_input(walk, m, box):
 
 def _net(walk, m, box):
     """Up to the cap."""
-    for name in ("input_norm", "bound", "body", "head"):
+    for name in ("input_norm", "bound", "body", "readout"):
         if getattr(m, name, None) is not None: box = walk(getattr(m, name), box, name)
     return box
 
 add_rule(nn.Sequential, _sequence)
 add_rule(_Block, _block, "its input and a correction, added")
 add_rule(BoundedInput, _bounded_input, "within x_max, a missing number 0, the flag 0 or 1")
+add_rule(Head, _linear, "before the cap: box through |weights|, bias, rounding")
 for kind in (MLP, ResidualMLP): add_rule(kind, _net)
 
 # %% ../nbs/04_training/13_certificate.ipynb #13-certificate-28
@@ -305,7 +307,7 @@ for kind in (MLP, ResidualMLP): add_rule(kind, _net)
 class Certificate:
     """What a net's output and loss cannot exceed; `is_certified` is False where that is not known, and `reason` says why."""
     before_cap: float     # largest |output| before the last tanh [sigma of y]; inf if it is not known
-    output: float         # largest |output| [sigma of y]
+    output: float         # largest |output| [sigma of y; logits of a class]; of a Student t its location
     loss: dict            # name of a loss: largest mean over rows
     layers: pd.DataFrame  # by name, in order: kind, bound, used
     reason: str = ""      # why there is no certificate
@@ -342,10 +344,22 @@ class Certificate:
                 f"<th>made of</th></tr></thead><tbody>{rows}</tbody></table>")
 
 # %% ../nbs/04_training/13_certificate.ipynb #13-certificate-30
-def loss_bounds(output: float, y_abs: float) -> dict:
-    """Largest mean over rows of the squared, Huber and direction loss if `|y_hat| <= output` and `|y| <= y_abs`."""
+def loss_bounds(
+    output: float,      # Largest |output|
+    y_abs: float,       # Largest |y| [sigma of y]
+    head: str = "return", # What the net says
+    n_classes: int = 2,
+    levels=(0.5,),
+) -> dict:
+    """Largest mean over rows of each loss that fits the head."""
     e = output + y_abs
-    return {"squared": 1.001 * e * e, "huber": 1.001 * (e - 0.5 if e > 1 else e * e / 2), "direction": 1.001 * float(np.logaddexp(0, output))}
+    if head == "class": found = {"cross_entropy": math.log1p((n_classes - 1) * math.exp(2 * output))}
+    elif head == "quantile": found = {"pinball": max(max(level, 1 - level) for level in levels) * e}
+    elif head == "student":
+        z = e * math.exp(MAX_LOG_SCALE)
+        found = {"student": MAX_LOG_SCALE + math.lgamma(1.05) - math.lgamma(1.55) + 0.5 * math.log(60 * math.pi) + 30.5 * math.log1p(z * z / 2.1)}
+    else: found = {"squared": e * e, "huber": e - 0.5 if e > 1 else e * e / 2, "direction": float(np.logaddexp(0, output))}
+    return {name: 1.001 * value for name, value in found.items()}
 
 
 def _shape_of_input(net, n_features):
@@ -378,11 +392,12 @@ def output_bound(
         z = walk(net, Box(-high, high)).largest
         if not math.isfinite(z): reason = _where_lost(walk.lines)
     except CannotCertify as error: reason = str(error)
-    cap = getattr(net, "y_max", math.inf)
-    output = min(z, cap) * (1 + 2.0**-20) if reason == "" else math.inf
+    cap, head = getattr(net, "y_max", math.inf), getattr(net, "head", "return")
+    head = head if isinstance(head, str) else "return"
+    output = (cap if head == "quantile" else min(z, cap)) * (1 + 2.0**-20) if reason == "" else math.inf   # quantiles are sums of what the layer gives
     layers = pd.DataFrame(walk.lines, columns=["name", "kind", "bound", "used"]).set_index("name")
     info = dict(x_abs=float(sizes.max()), y_abs=float(y_abs), dtype=dtype, is_training=net.training)
-    return Certificate(z, output, loss_bounds(output, y_abs) if not reason else {}, layers, reason, info)
+    return Certificate(z, output, loss_bounds(output, y_abs, head, getattr(net, "n_classes", 2), getattr(net, "levels", (0.5,))) if not reason else {}, layers, reason, info)
 
 
 def _where_lost(lines):

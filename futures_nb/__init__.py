@@ -52,6 +52,8 @@ _CHAPTERS = {
     "exploring": "explore",
     "heads": "Head",
     "nets": "MLP ResidualMLP",
+    "sequence": "AttentionNet ConvNet",
+    "ensemble": "Ensemble",
     "losses": "cross_entropy direction huber pinball student",
     "step": "train_step",
     "train": "Fit fit predict",

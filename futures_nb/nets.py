@@ -89,14 +89,25 @@ class BoundedNet(nn.Module):
             torch.manual_seed(seed)
             self.bound = BoundedInput(x_max)
             self.readout = Head(self.build(**options), head, n_classes, levels, y_max)
-        entry = next((m for m in self.body.modules() if isinstance(m, (nn.Linear, nn.Conv1d))), self.readout)
-        with torch.no_grad(): entry.weight[:, -1] = 0  # the flag of missing numbers says nothing yet
+        with torch.no_grad(): self.entry().weight[:, -1] = 0  # the flag of missing numbers says nothing yet
+
+    def entry(self):
+        """The first layer with weights, whose last input is the flag of missing numbers."""
+        return next((m for m in self.body.modules() if isinstance(m, (nn.Linear, nn.Conv1d))), self.readout)
 
     n_classes, levels, y_max = (property(lambda self, name=name: getattr(self.readout, name)) for name in ("n_classes", "levels", "y_max"))
 
     def forward(self, x):                             # (B, F), or (B, T, F) for a net over windows -> see `Head`
+        self.check_shape(x)
         if self.input_norm is not None: x = self.input_norm(x)
-        return self.readout(self.body(self.bound(x)))
+        return self.from_bounded(self.bound(x))
+
+    def check_shape(self, x):
+        """Raises `DataError` if `x` is not what the net is for; linear layers say it themselves."""
+
+    def from_bounded(self, x):
+        """What the net says of an input that has been through `bound`."""
+        return self.readout(self.body(x))
 
     def options(self) -> dict:
         """The arguments this net was made with, as plain JSON values: `type(net)(**net.options())` is the same net before training."""

@@ -20,6 +20,7 @@ from torch import nn
 from .heads import MAX_LOG_SCALE, Head
 from .nets import MLP, BoundedInput, ResidualMLP, _Block
 from .schema import DataError
+from .sequence import AttentionNet, ConvNet, _Attend, _CausalConv, _ConvBlock, _FeatureTokens, _TimeTokens
 
 # %% ../nbs/04_training/13_certificate.ipynb #13-certificate-05
 @dataclass
@@ -277,11 +278,12 @@ def added(walk, a: Box, b: Box) -> Box:
     return Box(a.low + b.low, a.high + b.high).widened(2 * walk.rounding.unit * (a.size + b.size))
 
 
-def _block(walk, m, box):
+def _branch(walk, m, box, names):
+    """A residual branch of two layers with ReLU and dropout between, added to its input."""
     h = box
-    for name in ("norm", "first"): h = walk(getattr(m, name), h, name)
+    for name in names[:2]: h = walk(getattr(m, name), h, name)
     h = walk(m.drop, Box(np.maximum(h.low, 0), np.maximum(h.high, 0)), "drop")
-    return added(walk, box, walk(m.last, h, "last"))
+    return added(walk, box, walk(getattr(m, names[2]), h, names[2]))
 
 
 def _bounded_input(walk, m, box):
@@ -297,12 +299,56 @@ def _net(walk, m, box):
     return box
 
 add_rule(nn.Sequential, _sequence)
-add_rule(_Block, _block, "its input and a correction, added")
+add_rule(_Block, lambda walk, m, box: _branch(walk, m, box, ("norm", "first", "last")), "its input and a correction, added")
 add_rule(BoundedInput, _bounded_input, "within x_max, a missing number 0, the flag 0 or 1")
 add_rule(Head, _linear, "before the cap: box through |weights|, bias, rounding")
 for kind in (MLP, ResidualMLP): add_rule(kind, _net)
 
 # %% ../nbs/04_training/13_certificate.ipynb #13-certificate-28
+def _feature_tokens(walk, m, box):                    # (F,) -> (F, H)
+    W, b = _f64(m.weight).T, _f64(m.bias).T
+    out = Box(*np.sort([box.low[:, None] * W, box.high[:, None] * W], axis=0))
+    return Box(out.low + b, out.high + b).widened(4 * walk.rounding.unit * (out.size + np.abs(b)) + walk.rounding.smallest)
+
+
+def _time_tokens(walk, m, box):                       # (T, F) -> (T, H)
+    place = _f64(m.place)
+    return added(walk, walk(m.embed, box, "embed"), Box(place, place))
+
+
+def _attend(walk, m, box):                            # (T, H) -> (T, H)
+    h = walk(m.qkv, walk(m.norm, box, "norm"), "qkv")
+    q, k, v = (Box(low, high) for low, high in zip(np.split(h.low, 3, -1), np.split(h.high, 3, -1)))
+    if not q.largest * k.largest * v.low.shape[-1] <= walk.rounding.largest: return anything(box.low.shape)
+    mixed = mixed_box(v, walk.rounding, m.dropout if m.training else 0.0)
+    mixed = Box(np.repeat(mixed.low, len(v.low), 0), np.repeat(mixed.high, len(v.low), 0))
+    box = added(walk, box, walk(m.drop, walk(m.out, mixed, "out"), "drop"))
+    return _branch(walk, m, box, ("norm_ff", "first", "last"))
+
+
+def _causal_conv(walk, m, box):                       # (T, C) -> (T, C)
+    reach = (m.kernel_size[0] - 1) * m.dilation[0]
+    padded = Box(*(np.ascontiguousarray(np.pad(end, ((reach, 0), (0, 0))).T) for end in (box.low, box.high)))
+    out = _conv(walk, m, padded)
+    return Box(out.low.T, out.high.T)
+
+
+def _window_net(walk, m, box):
+    """Up to the cap: the last step of a window, or the average over features."""
+    h = walk(m.body, walk(m.bound, box, "bound"), "body")
+    if m.is_sequence: h = Box(h.low[-1], h.high[-1])
+    else: h = Box(h.low.mean(0), h.high.mean(0)).widened((walk.rounding.of(len(h.low)) + 4 * walk.rounding.unit) * h.size.max(0))
+    return walk(m.readout, h, "readout")
+
+# %% ../nbs/04_training/13_certificate.ipynb #13-certificate-29
+add_rule(_FeatureTokens, _feature_tokens, "box times a vector per feature")
+add_rule(_TimeTokens, _time_tokens, "box through |weights|, and a vector per step")
+add_rule(_Attend, _attend, "an average of the values and a correction, added")
+add_rule(_CausalConv, _causal_conv, "box through |weights|, bias, rounding")
+add_rule(_ConvBlock, lambda walk, m, box: _branch(walk, m, box, ("norm", "conv", "last")), "its input and a correction, added")
+for kind in (AttentionNet, ConvNet): add_rule(kind, _window_net)
+
+# %% ../nbs/04_training/13_certificate.ipynb #13-certificate-31
 @dataclass(repr=False, eq=False)
 class Certificate:
     """What a net's output and loss cannot exceed; `is_certified` is False where that is not known, and `reason` says why."""
@@ -343,7 +389,7 @@ class Certificate:
         return (f"<p><b>{'Certificate' if self.is_certified else 'No certificate'}</b>: {escape(self._told())}</p><table><thead><tr><th>layer</th><th>kind</th><th>bound</th>"
                 f"<th>made of</th></tr></thead><tbody>{rows}</tbody></table>")
 
-# %% ../nbs/04_training/13_certificate.ipynb #13-certificate-30
+# %% ../nbs/04_training/13_certificate.ipynb #13-certificate-33
 def loss_bounds(
     output: float,      # Largest |output|
     y_abs: float,       # Largest |y| [sigma of y]

@@ -40,7 +40,7 @@ class BoundedInput(nn.Module):
             n_nan = missing.sum(dtype=torch.float64)
             n_changed = torch.ne(x, cut, out=mark).sum(-1).sum(dtype=torch.float64)
             self.counts = self.counts.to(x.device) + torch.stack([n_nan, n_changed - n_nan]).long()
-        return torch.cat([cut.nan_to_num(0.0), missing.clamp(max=1).to(x.dtype)], -1)
+        return torch.cat([cut.nan_to_num_(0.0), missing.clamp(max=1).to(x.dtype)], -1)
 
     def extra_repr(self): return f"x_max={self.x_max}"
 
@@ -67,14 +67,13 @@ class _Block(nn.Module):
 
     def forward(self, h): return h + self.last(self.drop(torch.relu(self.first(self.norm(h)))))
 
-
+# %% ../nbs/04_training/02_nets.ipynb #01-nets-15a
 class BoundedNet(nn.Module):
     """What all nets of the book share: bounded input, a body, a bounded head that starts at its prior, weights from `seed` alone.
 
     A net of one's own passes its arguments (`locals()`) to this constructor and has a method `build(**options)` that sets `self.body` and returns its width.
     """
     is_sequence, window = False, None
-
     def __init__(self, arguments: dict):
         super().__init__()
         own = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items() if k not in ("self", "__class__")}
@@ -96,7 +95,6 @@ class BoundedNet(nn.Module):
         return next((m for m in self.body.modules() if isinstance(m, (nn.Linear, nn.Conv1d))), self.readout)
 
     n_classes, levels, y_max = (property(lambda self, name=name: getattr(self.readout, name)) for name in ("n_classes", "levels", "y_max"))
-
     def forward(self, x):                             # (B, F), or (B, T, F) for a net over windows -> see `Head`
         self.check_shape(x)
         if self.input_norm is not None: x = self.input_norm(x)
@@ -114,9 +112,7 @@ class BoundedNet(nn.Module):
         return copy.deepcopy(self._options)
 
     def point(self, out): return self.readout.point(out)
-
     def columns(self, out, y_scale=1.0): return self.readout.columns(out, y_scale)
-
     def extra_repr(self): return f"n_features={self.n_features}, head={self.head!r}, seed={self.seed}"
 
 # %% ../nbs/04_training/02_nets.ipynb #01-nets-16

@@ -85,7 +85,7 @@ def test_ensembles_are_bounded_too(form, head):
     assert input_counts(several) == {"n_missing": int(x.isnan().sum()), "n_clamped": int((x.abs() > 10).sum())}
 
 
-@pytest.mark.parametrize("form, n_members", itertools.product(FORMS, (None, 2)))
+@pytest.mark.parametrize("form, n_members", list(itertools.product(FORMS, (None, 2))))
 def test_options_build_the_same_net_and_files_keep_it(form, n_members, tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -217,6 +217,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                         'futures_nb.certificate._conv': ('04_training/certificate.html#_conv', 'futures_nb/certificate.py'),
                                         'futures_nb.certificate._dropout': ( '04_training/certificate.html#_dropout',
                                                                              'futures_nb/certificate.py'),
+                                        'futures_nb.certificate._ensemble': ( '04_training/certificate.html#_ensemble',
+                                                                              'futures_nb/certificate.py'),
                                         'futures_nb.certificate._f64': ('04_training/certificate.html#_f64', 'futures_nb/certificate.py'),
                                         'futures_nb.certificate._feature_tokens': ( '04_training/certificate.html#_feature_tokens',
                                                                                     'futures_nb/certificate.py'),

@@ -142,7 +142,7 @@ def column_findings(
             if fault not in told | {"infinite", "residue", "absurd", "missing"}: out.append(_finding("", name, min(score, 5.0), words))
     return out
 
-
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-15
 def _danger(out, c, name, x, f, is_scaled):
     far, ratio, unit = far_rows(x)
     dust = np.zeros(0, np.int64) if is_scaled else dusty_rows(x)
@@ -160,7 +160,7 @@ def _danger(out, c, name, x, f, is_scaled):
         out.append(_finding("FEATURE_UNSAFE_DIV", name, 10 + math.log10(ratio), f"{x[worst]:.3g} is {ratio:.2g} {unit}; {len(far):,} of {len(x):,} rows are that far", c.at(worst)))
     return {"tails"} if len(far) else set()
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-17
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-18
 LINEAR = ("robust", "standard", "winsor", "declared")   # kinds of the book that shift and divide
 
 def _linear_parts(scaler, names):
@@ -206,7 +206,7 @@ def moved_columns(c: Columns, scaler) -> list:
     other = [name for j, name in enumerate(c.names) if j >= len(fitted) or fitted[j] != name] or fitted[len(c.names):]
     return [_finding("SCALER_COLUMNS", name, 18, told) for name in other]
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-20
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-21
 def _expected(scaler, raw, x_abs):
     """What the scaler makes of the raw columns, by name if it has them all; names of its columns; or why it cannot."""
     fitted, values = fitted_names(scaler), raw.values
@@ -228,7 +228,7 @@ def _agree(a, b, x_abs):
     with np.errstate(invalid="ignore", over="ignore"):
         return np.isclose(a, b, rtol=1e-4, atol=1e-5) | ((np.abs(a) >= 0.999 * x_abs) & (np.abs(b) >= 0.999 * x_abs) & (np.sign(a) == np.sign(b)))
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-21
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-22
 def bypassed(
     c: Columns,          # Scaled
     raw: Columns,        # The same rows before
@@ -264,7 +264,7 @@ def _why_other(c, raw, want, names, j, off, x_abs):
             return dict(evidence=f"{share} are scaled by other statistics: centre {-start / slope:.3g} and scale {1 / slope:.3g}")
     return dict(evidence=f"{share} are not what the scaler makes of the raw ones, e.g. {x[0]:.3g} and not {want[off[0], names.index(name)]:.3g}")
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-23
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-24
 SATURATED = 0.5
 
 def unscaled_columns(c: Columns, scaler) -> list:
@@ -292,7 +292,7 @@ def saturated_columns(c: Columns, x_abs: float = 10.0, exempt=()) -> list:
         if top >= 3 and len(at) > SATURATED * len(x): out.append(_finding("SCALER_SATURATED", name, 11 + len(at) / len(x), f"{len(at) / len(x):.0%} of the rows are at the bound {top:g} or beyond", c.at(at[0])))
     return out
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-25
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-26
 def target_findings(
     y: np.ndarray,     # (n,) labels
     index=None,
@@ -317,7 +317,7 @@ def target_findings(
         out.append(_finding("TARGET_SCALE", "y", 11, f"{n:,} of {len(y):,} labels are beyond {y_abs:g}, the farthest at {scaled[at]:.3g}", row_name(index, at)))
     return out
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-28
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-29
 @dataclass(repr=False, eq=False)
 class Audit:
     """What an audit found; the most dangerous column first."""
@@ -363,7 +363,7 @@ class Audit:
 
 _LINE = ("verdict", "column", "score", "evidence", "row", "remedy")
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-29
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-30
 def ranked_audit(findings: list, info: dict) -> Audit:
     """Findings put together by column, the most dangerous first."""
     told = pd.DataFrame(findings, columns=list(_LINE)).sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
@@ -406,7 +406,7 @@ def audit(
     findings += _labels_findings(features, y, y_abs)
     return ranked_audit(findings, dict(n_rows=len(c.values), n_columns=len(c.names), is_scaled=is_scaled, has_scaler=scaler is not None, has_target=is_set or y is not None))
 
-# %% ../nbs/04_training/14_audits.ipynb #14-audits-30
+# %% ../nbs/04_training/14_audits.ipynb #14-audits-31
 def _same_rows(c, raw):
     """The raw rows that belong to the rows of `c`."""
     if c.index is not None and raw.index is not None and not c.index.equals(raw.index):

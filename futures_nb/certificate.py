@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .ensemble import Ensemble
 from .heads import MAX_LOG_SCALE, Head
 from .nets import MLP, BoundedInput, ResidualMLP, _Block
 from .schema import DataError
@@ -348,6 +349,14 @@ add_rule(_CausalConv, _causal_conv, "box through |weights|, bias, rounding")
 add_rule(_ConvBlock, lambda walk, m, box: _branch(walk, m, box, ("norm", "conv", "last")), "its input and a correction, added")
 for kind in (AttentionNet, ConvNet): add_rule(kind, _window_net)
 
+
+def _ensemble(walk, m, box):
+    """Each member by itself; what holds for all."""
+    boxes = [walk(m.member(k), box, f"member_{k}") for k in range(m.n_members)]
+    return Box(np.min([b.low for b in boxes], axis=0), np.max([b.high for b in boxes], axis=0))
+
+add_rule(Ensemble, _ensemble);
+
 # %% ../nbs/04_training/13_certificate.ipynb #13-certificate-31
 @dataclass(repr=False, eq=False)
 class Certificate:
@@ -407,7 +416,7 @@ def loss_bounds(
     else: found = {"squared": e * e, "huber": e - 0.5 if e > 1 else e * e / 2, "direction": float(np.logaddexp(0, output))}
     return {name: 1.001 * value for name, value in found.items()}
 
-
+# %% ../nbs/04_training/13_certificate.ipynb #13-certificate-34
 def _shape_of_input(net, n_features):
     if n_features is not None: return (n_features,) if isinstance(n_features, int) else tuple(n_features)
     if hasattr(net, "n_features"): return (net.window, net.n_features) if getattr(net, "is_sequence", False) else (net.n_features,)
@@ -440,7 +449,7 @@ def output_bound(
     except CannotCertify as error: reason = str(error)
     cap, head = getattr(net, "y_max", math.inf), getattr(net, "head", "return")
     head = head if isinstance(head, str) else "return"
-    output = (cap if head == "quantile" else min(z, cap)) * (1 + 2.0**-20) if reason == "" else math.inf   # quantiles are sums of what the layer gives
+    output = (cap if head == "quantile" or isinstance(net, Ensemble) else min(z, cap)) * (1 + 2.0**-20) if reason == "" else math.inf   # quantiles are sums of what the layer gives
     layers = pd.DataFrame(walk.lines, columns=["name", "kind", "bound", "used"]).set_index("name")
     info = dict(x_abs=float(sizes.max()), y_abs=float(y_abs), dtype=dtype, is_training=net.training)
     return Certificate(z, output, loss_bounds(output, y_abs, head, getattr(net, "n_classes", 2), getattr(net, "levels", (0.5,))) if not reason else {}, layers, reason, info)

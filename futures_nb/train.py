@@ -345,6 +345,7 @@ def interrupted_fit():
 def _interrupted(run, plan, dataset, loss) -> Interrupted:
     if world_size() == 1: _collect(run)
     if run.best: run.net.load_state_dict(run.best)
+    run.net.eval()
     _LAST[:] = [_as_fit(run, dataset, loss, is_interrupted=True)]
     if run.out is not None and world_size() == 1: _BEGAN[run.net] = (weights_hash(run.net), run.config["first_weights"])
     on = "the same call goes on from there" if run.out is not None else "nothing is on the disk: give a folder as `out`, and the same call goes on"

@@ -932,6 +932,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'futures_nb.feeding.feed_inputs': ('04_training/feeding.html#feed_inputs', 'futures_nb/feeding.py'),
                                     'futures_nb.feeding.feed_steps': ('04_training/feeding.html#feed_steps', 'futures_nb/feeding.py'),
                                     'futures_nb.feeding.free_memory': ('04_training/feeding.html#free_memory', 'futures_nb/feeding.py'),
+                                    'futures_nb.feeding.in_float64': ('04_training/feeding.html#in_float64', 'futures_nb/feeding.py'),
                                     'futures_nb.feeding.is_out_of_memory': ( '04_training/feeding.html#is_out_of_memory',
                                                                              'futures_nb/feeding.py'),
                                     'futures_nb.feeding.mean_loss': ('04_training/feeding.html#mean_loss', 'futures_nb/feeding.py'),

@@ -76,7 +76,7 @@ def save_tensors(path, tensors: dict, state: dict) -> None:
     """Write named tensors and a JSON-able `state` as one safetensors file, atomically and with a checksum."""
     tensors = {name: t.detach().to("cpu").clone().contiguous() for name, t in tensors.items()}
     text = json.dumps(state)
-    write_atomic(path, to_bytes(tensors, metadata={"state": text, "checksum": _checksum(tensors, text)}))
+    write_atomic(path, to_bytes(tensors, metadata={"state": json.dumps({**state, "checksum": _checksum(tensors, text)})}))   # one entry: several come in any order, and the same state would be other bytes
 
 
 def load_tensors(path) -> tuple[dict, dict]:
@@ -85,7 +85,8 @@ def load_tensors(path) -> tuple[dict, dict]:
         with safe_open(str(path), "pt") as f:
             tensors, about = {name: f.get_tensor(name) for name in f.keys()}, f.metadata()
         state = json.loads(about["state"])
-        if _checksum(tensors, about["state"]) != about["checksum"]: raise ValueError("its checksum is another: the bytes are not those that were written")
+        checksum = state.pop("checksum")
+        if (_checksum(tensors, json.dumps(state)), json.dumps({**state, "checksum": checksum})) != (checksum, about["state"]): raise ValueError("its checksum is another: the bytes are not those that were written")
         return tensors, state
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
         raise DataError(f"load_tensors: {path} is not a checkpoint of this book ({e}); delete it to start anew") from e

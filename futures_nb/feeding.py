@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'FAR', 'batch_edges', 'step_edges', 'check_feed', 'check_window', 'Feed', 'free_memory', 'feed_inputs',
-           'feed_steps', 'eval_rows', 'mean_loss', 'is_out_of_memory', 'rows_that_fit', 'peak_memory']
+           'feed_steps', 'eval_rows', 'in_float64', 'mean_loss', 'is_out_of_memory', 'rows_that_fit', 'peak_memory']
 
 # %% ../nbs/04_training/10_feeding.ipynb #10-feed-02
 import math
@@ -186,11 +186,16 @@ def eval_rows(feed: Feed) -> int:
     return max(1, min(16_384, (1 << 22) // (feed.n_features * (feed.window or 1))))
 
 
+def in_float64(t: torch.Tensor) -> torch.Tensor:
+    """`t` in float64, where it is; on the CPU if its device has no such numbers (MPS)."""
+    return (t.cpu() if t.device.type == "mps" else t).double()
+
+
 def mean_loss(net, feed: Feed, rows: torch.Tensor, loss) -> float:
     """Weighted mean loss over `rows` (positions, on the CPU), in evaluation mode, each rank taking its share; the same number on all of them."""
     was_training, mine = net.training, rows[share(len(rows))]
     net.eval()
-    total = torch.zeros(2, dtype=torch.float64, device=feed.device)
+    total = in_float64(torch.zeros(2, device=feed.device))
     with torch.no_grad():
         for part in mine.split(eval_rows(feed)) if len(mine) else (): total += _loss_sums(net, feed, part, loss)
     net.train(was_training)
@@ -202,7 +207,7 @@ def _loss_sums(net, feed, part, loss):
     """Weighted sum of the losses and sum of the weights; in halves where memory runs out."""
     here = part.to(feed.device)
     y, weight = feed.y.index_select(0, here), feed.weight.index_select(0, here)
-    try: return torch.stack([loss(net(feed.inputs(part)), y, weight, total=1.0).double(), weight.sum().double()])
+    try: return torch.stack([in_float64(loss(net(feed.inputs(part)), y, weight, total=1.0)), in_float64(weight.sum())])
     except Exception as error:  # noqa: BLE001  anything else is raised again
         if not is_out_of_memory(error) or len(part) < 2: raise
     return sum(_loss_sums(net, feed, half, loss) for half in part.chunk(2))

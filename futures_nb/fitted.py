@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from .distributed import is_main
-from .feeding import Feed, check_window, eval_rows, mean_loss
+from .feeding import Feed, check_window, eval_rows, in_float64, mean_loss
 from .losses import make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts
 from .schema import DataError, sort_by_expiry
@@ -202,7 +202,7 @@ def predict(
     said = {"y_hat": []}
     with torch.no_grad():
         for part in torch.tensor(at, dtype=torch.int64).split(eval_rows(feed)) if len(at) else ():
-            for name, value in _forecast(fit, fit.net(feed.inputs(part))).items(): said.setdefault(name, []).append(value.double().cpu())
+            for name, value in _forecast(fit, fit.net(feed.inputs(part))).items(): said.setdefault(name, []).append(in_float64(value).cpu())
     said = {name: torch.cat(parts).numpy() if parts else np.empty(0) for name, parts in said.items()}
     fold = getattr(getattr(dataset, "fold", None), "number", 0)
     frame = pd.DataFrame({"y": np.asarray(dataset.y, np.float64)[at], "y_hat": said.pop("y_hat"), "fold": fold, "t1": dataset.t1[at],
@@ -217,7 +217,7 @@ def _forecast(fit, out) -> dict:
     """The point forecast and the other columns of the net's head, in the target's unit."""
     net = fit.net
     point = net.point(out) if hasattr(net, "point") else out
-    return {"y_hat": point.double() * fit.y_scale} | (net.columns(out, fit.y_scale) if hasattr(net, "columns") else {})
+    return {"y_hat": in_float64(point) * fit.y_scale} | (net.columns(out, fit.y_scale) if hasattr(net, "columns") else {})
 
 
 def _clamped_by_column(fit, feed, at) -> dict:

@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .checkpoint import Checkpoints, append_lines, locked_folder, read_lines, save_tensors, write_atomic
 from .dataset import epoch_order
 from .distributed import check_replicas, init_group, is_main, leave_group, max_over_ranks, pick_device, rank, shard_like, shard_net, sum_over_ranks, wait_for_all, whole_tensor, world_size
-from .feeding import Feed, check_feed, is_out_of_memory, mean_loss, peak_memory, rows_that_fit, step_edges
+from .feeding import Feed, check_feed, in_float64, is_out_of_memory, mean_loss, peak_memory, rows_that_fit, step_edges
 from .fitted import Fit, LivePicture, check_same, data_hash, loss_values, predict, weights_hash  # noqa: F401  predict is asked for here
 from .losses import HEAD_OF_LOSS, make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts
@@ -136,7 +136,7 @@ def _collect(run) -> None:
     if run.pending:
         results = [m.result for m in run.pending]
         columns = [[r.loss for r in results], [m.weight for m in run.pending], [r.grad_norm for r in results], [r.is_finite for r in results]]
-        numbers = torch.stack([torch.stack(column).double() for column in columns])      # (4, n)
+        numbers = torch.stack([in_float64(torch.stack(column)) for column in columns])      # (4, n)
         numbers[0] = sum_over_ranks(numbers[0].clone()) / world_size()   # each rank saw its share of the loss
         for m, (loss, weight, norm, ok) in zip(run.pending, numbers.T.tolist()):
             clean = lambda v: v if math.isfinite(v) else None
@@ -329,7 +329,7 @@ class _Stop:
         for number, handler in self.before.items(): signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def note(self, number, frame):
-        if self.asked: raise KeyboardInterrupt
+        if self.asked and number == signal.SIGINT: raise KeyboardInterrupt
         self.asked = True
 
     with_term = False    # True in a process that another one started to make a fit
@@ -345,6 +345,7 @@ def interrupted_fit():
 def _interrupted(run, plan, dataset, loss) -> Interrupted:
     if world_size() == 1: _collect(run)
     if run.best: run.net.load_state_dict(run.best)
+    run.net.eval()
     _LAST[:] = [_as_fit(run, dataset, loss, is_interrupted=True)]
     if run.out is not None and world_size() == 1: _BEGAN[run.net] = (weights_hash(run.net), run.config["first_weights"])
     on = "the same call goes on from there" if run.out is not None else "nothing is on the disk: give a folder as `out`, and the same call goes on"

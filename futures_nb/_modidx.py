@@ -2491,6 +2491,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'futures_nb.train._interrupted_elsewhere': ( '04_training/train.html#_interrupted_elsewhere',
                                                                                'futures_nb/train.py'),
                                   'futures_nb.train._is_over': ('04_training/train.html#_is_over', 'futures_nb/train.py'),
+                                  'futures_nb.train._let_go': ('04_training/train.html#_let_go', 'futures_nb/train.py'),
                                   'futures_nb.train._look': ('04_training/train.html#_look', 'futures_nb/train.py'),
                                   'futures_nb.train._main': ('04_training/train.html#_main', 'futures_nb/train.py'),
                                   'futures_nb.train._make_run': ('04_training/train.html#_make_run', 'futures_nb/train.py'),

@@ -194,8 +194,9 @@ def predict(
 ) -> pd.DataFrame: # (contract, ts): y, y_hat [as the target], fold, t1, weight, and the columns of the net's head
     """What the net says about rows of `dataset`, beside what came; contracts in order of expiry.
 
-    `.attrs["input"]` counts the input numbers that the net changed: `n_missing`, `n_clamped`, and `clamped_by_column`.
+    `.attrs["input"]` counts the input numbers that the net changed: `n_missing`, `n_clamped`, and `clamped_by_column`. A fitted baseline answers by its own `predict_frame`.
     """
+    if hasattr(fit, "predict_frame"): return fit.predict_frame(dataset, rows)
     feed, at = _feed_of(fit, dataset, "predict"), _positions(dataset, rows)
     fit.net.eval()
     reset_input_counts(fit.net)

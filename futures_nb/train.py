@@ -35,7 +35,7 @@ from .feeding import Feed, check_feed, in_float64, is_out_of_memory, mean_loss, 
 from .fitted import Fit, LivePicture, check_same, data_hash, loss_values, predict, weights_hash  # noqa: F401  predict is asked for here
 from .losses import HEAD_OF_LOSS, make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts
-from .optim import SCHEDULES, WeightAverage, add_gradient_noise, batch_size_at, lr_at, make_optimizer
+from .optim import SCHEDULES, WeightAverage, add_gradient_noise, batch_size_at, load_optimizer_state, lr_at, make_optimizer
 from .processes import fit_elsewhere, read_call
 from .schema import DataError, nearest_name
 from .step import Fuse, train_step
@@ -193,7 +193,7 @@ def _resume(run) -> None:
     run.net.load_state_dict({k: shard_like(v, now[k]) for k, v in part("net.").items()})
     for name, p in _named_params(run).items():
         kept = {k: tensors[f"optim.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"optim.{k}.{name}" in tensors}
-        if kept: run.optimizer.state[p] = {k: v.to(p.device) if k == "step" else shard_like(v, p) for k, v in kept.items()}
+        if kept: load_optimizer_state(run.optimizer, p, {k: v.to(p.device) if k == "step" else shard_like(v, p) for k, v in kept.items()})
     if run.average is not None: run.average.load(part("average."))
     if run.scaler is not None: run.scaler.load_state_dict(state["scaler"])
     for k in _POSITION: setattr(run, k, state[k])
@@ -408,9 +408,9 @@ def fit(
     """Train `net` on the train rows, stop by the validation rows, and return it with its best weights.
 
     Raises `DataError` if there is nothing to learn or to stop by, if `out` holds another fit (other data, options, loss or first weights) or a step does not fit into memory;
-    `Interrupted` on Ctrl-C. AdamW: Loshchilov and Hutter (2019).
+    `Interrupted` on Ctrl-C. A baseline, anything with a method `fit_dataset`, is fitted by itself. AdamW: Loshchilov and Hutter (2019).
     """
-    return _start(**locals())
+    return net.fit_dataset(dataset, loss=loss) if hasattr(net, "fit_dataset") else _start(**locals())
 
 # %% ../nbs/04_training/11_train.ipynb #11-train-46
 _OPTIONS = ("epochs batch_size accumulate batch_ramp lr schedule warmup weight_decay clip update_clip noise average average_decay precision patience seed").split()
@@ -455,7 +455,9 @@ def _make_run(net, config, loss, device, out, how) -> tuple[_Run, dict]:
     """The run where its folder left it, or at its beginning; and what each `train_step` is told."""
     c, half = config, _HALF[config["precision"]]
     if how["fsdp"]: shard_net(net, device)
-    run = _Run(net, net, make_optimizer(net, lr=c["lr"], weight_decay=c["weight_decay"], update_clip=c["update_clip"]), config, None if out is None else Path(out), how["keep"])
+    in_one_piece = world_size() == 1 and not how["fsdp"] and not c["noise"]      # gradient noise is drawn tensor by tensor, whatever the number of processes
+    optimizer = make_optimizer(net, lr=c["lr"], weight_decay=c["weight_decay"], update_clip=c["update_clip"], flat=in_one_piece)
+    run = _Run(net, net, optimizer, config, None if out is None else Path(out), how["keep"])
     if half is torch.float16: run.scaler = torch.amp.GradScaler(device.type)     # it refuses single steps and looks for its scale by them: no fuse
     else: run.fuse = Fuse(device)
     if c["average"] and how["fsdp"]: raise DataError(f"fit: average is {c['average']!r} with fsdp; weights that are shared out are not averaged, leave out one of the two")
@@ -487,9 +489,15 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
         except Exception as error:  # noqa: BLE001  anything but a lack of memory is raised again
             if not is_out_of_memory(error): raise
             raise _too_large(run, feed, plan, options, error) from error
+        finally: _let_go(run)
     net.load_state_dict(run.best)
     net.eval()
     return _finish(run, dataset, loss, device, time.perf_counter() - started)
+
+
+def _let_go(run) -> None:
+    """The weights have memory of their own again."""
+    if hasattr(run.optimizer, "release"): run.optimizer.release()
 
 
 def _one_epoch(run, feed, plan, options, bar, picture):
@@ -592,7 +600,8 @@ def _interrupted_elsewhere(call) -> Interrupted:
     loss = make_loss(call["loss"], net)
     config = _config(net, call["dataset"], call["loss"], loss, call["dtype"], {k: call[k] for k in _OPTIONS}, with_data=True)
     run, _ = _make_run(net, config, loss, torch.device("cpu"), call["out"], call)
-    return _interrupted(run, _Plan(len(call["dataset"].train), config), call["dataset"], call["loss"])
+    try: return _interrupted(run, _Plan(len(call["dataset"].train), config), call["dataset"], call["loss"])
+    finally: _let_go(run)
 
 
 def _main(argv) -> None:

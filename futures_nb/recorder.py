@@ -200,17 +200,20 @@ class _Step:
             self.value, self.loss_given = value, True
         return value
 
-    def __enter__(self):
-        self.rec._listening.start()
-        if self.capture is not None: self.rec._tape_begins(self)
-        return self
 
-    def __exit__(self, kind, value, trace):
-        if self.tape is not None: self.rec._tape_ends(self)
-        self.rec._listening.stop()
-        self.is_over = True
-        if kind is None and self.has_stepped: self.rec._ended(self)
-        elif kind is not None: self.rec._failed(self, value)
+def _enter(self):
+    self.rec._listening.start()
+    if self.capture is not None: self.rec._tape_begins(self)
+    return self
+
+def _exit(self, kind, value, trace):
+    if self.tape is not None: self.rec._tape_ends(self)
+    self.rec._listening.stop()
+    self.is_over = True
+    if kind is None and self.has_stepped: self.rec._ended(self)
+    elif kind is not None: self.rec._failed(self, value)
+
+_Step.__enter__, _Step.__exit__ = _enter, _exit
 
 # %% ../nbs/04_training/17_recorder.ipynb #17-recorder-16
 def before_backward(self, root):
@@ -334,7 +337,7 @@ def _first_tensor(value):
     if isinstance(value, (list, tuple)): return next((t for v in value if (t := _first_tensor(v)) is not None), None)
     return next((v for v in vars(value).values() if isinstance(v, torch.Tensor)), None) if hasattr(value, "__dict__") else None
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-20
 def _custom_nodes(root):
     """Names of the custom `autograd.Function`s under `root`."""
     seen, todo, found = set(), [root.grad_fn], set()
@@ -346,7 +349,7 @@ def _custom_nodes(root):
         todo += [n for n, _ in node.next_functions]
     return sorted(found)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-21
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-22
 class Recorder:
     """Records every step of a loop around `model` and `opt`, and writes `run_dir/blackbox/` when something breaks.
 
@@ -365,15 +368,15 @@ class Recorder:
         n_events: int = 3,   # The first ones are kept; later ones are counted
         max_mb: float = 64,  # Size of one event [MB]
         skip: bool = True,   # A step whose loss, gradients or batch are bad changes no weight
-        look: int | None = None, # Steps between close looks (layers, norms of the weights); default: 1, or more where steps are shorter than 10 ms
+        look: int = 1,       # Steps between close looks (bytes, layers, norms of the weights); more is cheaper where steps take a millisecond
         live: int = 64,      # Steps between those recorded whole; also 0, 8, 16, 32
         wait: bool | None = None, # True: judge each step before the optimizer's; default: on the CPU, where nothing is gained by not waiting
     ):
-        for name, value in (("every", every), ("ring", ring), ("live", live)):
+        for name, value in (("every", every), ("ring", ring), ("live", live), ("look", look)):
             if not (isinstance(value, int) and value > 0): raise DataError(f"Recorder: {name} is {value!r}; pass a positive number of steps")
         if not hasattr(opt, "param_groups"): raise DataError(f"Recorder: opt is {type(opt).__name__}; pass the torch optimizer itself")
         self.folder, self.model, self.opt, self.contract, self.every = Path(run_dir) / "blackbox", model, opt, contract, every
-        self.n_events, self.max_bytes, self.skip, self.live, self.look, self._is_auto = n_events, int(max_mb * 1e6), skip, live, look or 1, look is None
+        self.n_events, self.max_bytes, self.skip, self.live, self.look = n_events, int(max_mb * 1e6), skip, live, look
         given = scaler if isinstance(scaler, (list, tuple)) else [scaler]
         self.amp = next((s for s in given if hasattr(s, "unscale_")), None)
         self.columns_scaler = next((s for s in given if s is not None and not hasattr(s, "unscale_")), None)
@@ -388,29 +391,31 @@ class Recorder:
         self.ring = deque(maxlen=ring)
         _begin(self)
         self._set_hooks()
-
-    def step(self, batch=None): 
-        """A context for one step on `batch`: a dictionary, a pair, a tensor, or a list of batches."""
-        if self._current is not None and not self._current.is_done: self._ended(self._current)
-        if self._is_auto and self.n <= 16: self._pace()
-        self._current = _Step(self, self.n, batch)
-        self.n += 1
-        return self._current
-
-    def wrap(self, train_step):
-        """`train_step` with every call recorded; the batch is found among its arguments, the loss in what it returns."""
-        def recorded(*args, **kwargs):
-            with self.step(_find_batch([*args, *kwargs.values()])) as s:
-                result = train_step(*args, **kwargs)
-                self._read_result(s, result)
-            return result
-        return recorded
-
     def __enter__(self): return self
     def __exit__(self, *why): self.close()
     def __repr__(self): return f"Recorder({self.n} steps, {len(self.events)} events, {self.n_skipped} steps skipped)"
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-22
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-23
+def _step(self, batch=None):
+    """A context for one step on `batch`: a dictionary, a pair, a tensor, or a list of batches."""
+    if self._current is not None and not self._current.is_done: self._ended(self._current)
+    self._current = _Step(self, self.n, batch)
+    self.n += 1
+    return self._current
+
+
+def _wrap(self, train_step):
+    """`train_step` with every call recorded; the batch is found among its arguments, the loss in what it returns."""
+    def recorded(*args, **kwargs):
+        with self.step(_find_batch([*args, *kwargs.values()])) as s:
+            result = train_step(*args, **kwargs)
+            self._read_result(s, result)
+        return result
+    return recorded
+
+Recorder.step, Recorder.wrap = _step, _wrap
+
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-24
 def _begin(self):
     """Everything a recorder remembers, empty."""
     self.n = self.n_skipped = self.n_late = self._overflows = 0
@@ -420,7 +425,7 @@ def _begin(self):
     self._losses, self._ys, self._xs, self._unwritten = deque(maxlen=64), deque(maxlen=64), deque(maxlen=64), []
     self._is_dirty = self._has_matched = self._is_closed = self._live_next = self._has_reference = self._seen_backward = False
     self._is_fresh, self._started, self._ranks, self._n_moved = True, time.time(), None, 0
-    self._close_until, self._times, self._leaf_hooks, self._words = 0, [], [], None
+    self._close_until, self._leaf_hooks, self._words = 0, [], None
     self._world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     self._rank = dist.get_rank() if self._world > 1 else 0
     self._fuse, self._listening, self._typical = torch.zeros((), device=self._device), _Listening(self), None
@@ -428,14 +433,6 @@ def _begin(self):
     self._files = "" if self._rank == 0 else f"-rank{self._rank}"
     self.folder.mkdir(parents=True, exist_ok=True)
     for old in self.folder.glob(f".part{self._files or '-rank0'}-*"): shutil.rmtree(old)
-
-
-def _pace(self):
-    """From the first 16 steps: how long one takes, and so how often a close look is affordable."""
-    self._times.append(time.perf_counter())
-    if self.n < 16: return
-    took = statistics.median(b - a for a, b in zip(self._times, self._times[1:]))
-    self.look, self._is_auto = 1 if took > 0.01 else 4 if took > 0.004 else 8, False
 
 
 def _unwrapped(model):
@@ -467,7 +464,7 @@ def _set_hooks(self):
     self._at_exit = lambda: here() is not None and here().close()
     atexit.register(self._at_exit)
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-25
 def _wrap_method(self, owner, name, word, then, is_before=False):
     """Note `word` whenever `owner.name` is called; the method is the owner's own again after `close`."""
     old, own, here = getattr(owner, name), owner.__dict__.get(name), weakref.ref(self)
@@ -486,9 +483,9 @@ def _wrap_method(self, owner, name, word, then, is_before=False):
 
 def _scale(self): return float(self.amp.get_scale()) if self.amp is not None and self.amp.is_enabled() else None
 
-for _method in (_pace, _state, _generators, _tape_begins, _tape_ends, _set_hooks, _wrap_method, _scale): setattr(Recorder, _method.__name__, _method)
+for _method in (_state, _generators, _tape_begins, _tape_ends, _set_hooks, _wrap_method, _scale): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-24
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-27
 def _copy_batch(self, s):
     """Keep the batch as the loop has it, and decide how closely this step is looked at."""
     s.tensors = {n: t for n, t in s.batch.items() if isinstance(t, torch.Tensor)}
@@ -496,7 +493,7 @@ def _copy_batch(self, s):
     x, y, n = s.host.get("x"), s.host.get("y"), s.number
     s.is_close = n < 16 or n < self._close_until or n % self.look == 0
     if n in (0, 8, 16, 32) or n % self.live == 0 or self._live_next: s.is_close = True
-    if s.is_close and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
+    if (s.is_close or not self._wait) and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
     if (s.is_close or self.contract is not None or not self._wait) and y is not None and y.is_floating_point() and y.numel(): s.y_abs = _range(y)
     s.shapes = (*((k, t.shape, t.dtype) for k, t in s.host.items()), self._net.training)
     s.rng = self._generators()
@@ -536,7 +533,7 @@ def _before_forward(self, module, args, kwargs):
     if tape is not None: tape.paused = False
     s.is_busy = False
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-28
 def _look_at_input(self, s, t):
     """Compare what the net got with what the loop had."""
     s.x_dev_seen = t
@@ -571,7 +568,7 @@ def _leaf_hook(self, name):
 
 for _method in (_copy_batch, _norms, _open_step, _before_forward, _look_at_input, _after_forward, _leaf_hook): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-26
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-30
 def _before_step(self, opt, args, kwargs):
     s = self._open_step(only_inside=False)
     if s is None: return
@@ -621,7 +618,7 @@ def _is_to_skip(self, s):
     if self._world > 1: return s.norm is not None and not math.isfinite(float(s.norm))    # what all ranks see alike
     return bool(kinds & {"nonfinite", "loss", "contract", "target", "input", "copy"})
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-31
 def _state_before(self, s):
     """The state before this step, taken late: the optimizer has not moved yet, the buffers are those of the step's start."""
     capture = _Capture(self, s)
@@ -636,6 +633,7 @@ def _is_bad_here(self, s):
     bad = ~torch.isfinite(loss)
     y = _abs_max_there(s.y_abs, loss.device).float() if s.y_abs is not None else torch.ones((), device=loss.device)
     bad |= loss > self._loss_limit(y)
+    if s.y_abs is not None and len(self._ys) >= 8: bad |= ~(y <= max(1e3, 1e4 * self._typical_values()[1]))
     for value, limit in ((s.x_abs, self.contract and self.contract.x_abs), (s.y_abs, self.contract and self.contract.y_abs)):
         if value is not None and limit is not None: bad |= ~(_abs_max_there(value, loss.device) <= limit)
     return bad
@@ -669,7 +667,7 @@ def _after_step(self, opt, args, kwargs):
 
 for _method in (_before_step, _decide_now, _is_ordinary, _look_late, _is_to_skip, _state_before, _is_bad_here, _blow, _after_step): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-28
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-33
 def _loss_limit(self, y_abs):
     """The loss that no healthy step reaches; `y_abs` (a number or a tensor) is the largest target of the batch."""
     is_tensor = isinstance(y_abs, torch.Tensor)
@@ -718,11 +716,11 @@ def _judge(self, s):
     if not found: self._words = [*s.words]
     return found
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-34
 def _median(self): return statistics.median(self._losses) if self._losses else None
 def _usual_order(self): return self._orders.most_common(1)[0][0].split() if self._orders else None
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-29
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-35
 def _judge_weights(self, s, trigger):
     """Weights at this forward against those that the last optimizer step left."""
     left, number = s.left
@@ -748,7 +746,8 @@ def _judge_copy(self, s, trigger):
     if s.is_same is None: return
     if s.is_same: self._has_matched = True
     elif self._has_matched and "changed" not in self._paths:
-        trigger("copy", name=s.input_name, **_difference(s.host[s.input_name], s.x_dev))
+        facts = _difference(s.host[s.input_name], s.x_dev)
+        if facts.get("n_words_differ") != 0: trigger("copy", name=s.input_name, **facts)
 
 
 def _difference(had, got):
@@ -762,7 +761,7 @@ def _difference(had, got):
     columns = differs.reshape(-1, differs.shape[-1]).any(0).nonzero().flatten().tolist() if differs.ndim > 1 else []
     return dict(n_words_differ=n, n_words=got.numel(), rows=[rows[0], rows[-1]], n_rows=len(rows), columns=columns[:32])
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-36
 def _broken_order(words, order, has_scale, grads_old, seen_backward) -> list:
     """Names of the rules that this order of calls breaks."""
     found = []
@@ -805,7 +804,7 @@ def _learn_path(self, tape):
 
 for _method in (_loss_limit, _typical_values, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-31
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-38
 def _ended(self, s):
     """Step `s` is over: judge it now, or in a while on a device that is not waited for."""
     if s.is_done: return
@@ -852,7 +851,7 @@ def _finish(self, s):
             if not self._has_reference and s.number >= 8: self._write(s, "reference")
     self._trace(s)
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-39
 def _event(self, s):
     """Write an event, unless there are enough; then only count it."""
     kind, self._close_until = s.triggers[0]["trigger"], s.number + 17
@@ -893,7 +892,7 @@ def _compare_ranks(self, s):
 
 for _method in (_ended, _look, _finish, _event, _failed, _compare_ranks): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-33
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-41
 def plain_json(value):
     """`value` with NaN and infinities as strings, tensors as lists and paths as text: strict JSON can hold it."""
     if isinstance(value, torch.Tensor): value = value.detach().cpu().tolist()
@@ -936,7 +935,7 @@ def _moved(capture):
     steps = [float((capture.post[n].float() - t.float()).abs().max()) for n, t in capture.pre.items() if n.startswith("param:") and t.numel() and n in capture.post]
     return max(steps, default=None)
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-42
 def _rerun(self, s, capture, tape, notes):
     """Play the step again on its own device, in its own precision: outputs per layer and gradients."""
     consts = self._tapes[s.shapes][1] if capture.tape is None else capture.consts
@@ -961,7 +960,7 @@ def _target_on(tape, s):
     if "y" in tape["inputs"] or "y" not in s.host: return None
     return next((n for n, facts in tape["inputs"].items() if n.startswith("const:") and facts["shape"] == list(s.host["y"].shape)), None)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-34
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-43
 def _write(self, s, kind):
     """Write the folder of step `s`; it gets its name when it is complete. Returns the path."""
     capture, notes = s.capture, list(self.notes)
@@ -1005,7 +1004,7 @@ def _scaler_tensors(scaler):
         if value is not None and np.asarray(value).dtype.kind in "fiu": found[key] = torch.tensor(np.asarray(value, dtype=np.float64))
     return found
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-44
 def _within(files, max_bytes):
     """The tensors that fit into `max_bytes`, the dispensable ones left out first, and the names of what was left out."""
     size = lambda: sum(t.numel() * t.element_size() for v in files.values() for t in v.values())
@@ -1018,7 +1017,7 @@ def _within(files, max_bytes):
         files = files | {name: {n: t for n, t in files[name].items() if n not in gone}}
     return files, left
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-35
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-45
 def _manifest(self, s, kind, capture, tape, played, notes):
     row_ids = s.batch.get("row_ids")
     row_ids = row_ids.tolist() if isinstance(row_ids, torch.Tensor) else row_ids
@@ -1066,7 +1065,7 @@ def _acts(self, s, played):
     shape = {n: list(ts[0].shape) for n, ts in played.layers.items()} if played is not None else {}
     return {n: dict(max_abs=_abs_max(s.marks.get(n)), rerun=again.get(n), shape=shape.get(n), type=types.get(n)) for n in names}
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-46
 def _copy_facts(self, s, tape):
     facts = dict(path=getattr(self, "path", None), is_plain="changed" not in self._paths, name=getattr(s, "input_name", None), is_same=s.is_same, is_previous=None)
     name = facts["name"]
@@ -1103,7 +1102,7 @@ def _environment(device):
         if driver.exists(): facts["driver"] = driver.read_text(encoding="utf-8").splitlines()[0]
     return facts
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-37
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-48
 def _find_batch(values):
     """The batch among the arguments of a training step."""
     skipped = (torch.nn.Module, torch.optim.Optimizer, str, bytes, bool, int, float, type(None))

@@ -256,7 +256,7 @@ def _after_backward(self):
 
 def _clipped(self, who, local):
     """A clipping function is at work: `who` it is, `local` its variables."""
-    if self.capture is not None: self.capture.grads_of(self.rec, "unscaled")
+    if self.capture is not None and self.rec.amp is not None: self.capture.grads_of(self.rec, "unscaled")
     if who == "clip_grad_value_": return self.note("clip_value", clip_value=float(local.get("clip_value", math.nan)))
     norm, grads = local.get("total_norm"), local.get("grads", ())
     if isinstance(norm, torch.Tensor):
@@ -283,10 +283,10 @@ class _Capture:
         self.grads.update((f"{stage}:{n}", p.grad.detach().clone()) for n, p in rec._named.items() if p.grad is not None)
 
 
-def _state(self):
+def _state(self, has_optimizer=True):
     """`{name: copy}` of parameters, buffers and the optimizer's state."""
     named = {f"param:{n}": p for n, p in self._named.items()} | {f"buffer:{n}": b for n, b in self._net.named_buffers()}
-    for p, facts in self.opt.state.items():
+    for p, facts in self.opt.state.items() if has_optimizer else ():
         name = self._name_of_param.get(id(p), f"extra.{len(named)}")
         for key, v in facts.items():
             if isinstance(v, (bool, int, float)): v = torch.tensor(v)
@@ -376,15 +376,15 @@ class Recorder:
         n_events: int = 3,   # The first ones are kept; later ones are counted
         max_mb: float = 64,  # Size of one event [MB]
         skip: bool = True,   # A step whose loss, gradients or batch are bad changes no weight
-        look: int = 1,       # Steps between close looks (bytes, layers, norms of the weights); more is cheaper where steps take a millisecond
+        look: int | None = None, # Steps between close looks (bytes, layers, norms of the weights); default: 1, or 8 above 100 000 weights
         live: int = 64,      # Steps between those recorded whole; more often in the first 128
         wait: bool | None = None, # True: judge each step before the optimizer's; default: on the CPU, where nothing is gained by not waiting
     ):
-        for name, value in (("every", every), ("ring", ring), ("live", live), ("look", look)):
+        for name, value in (("every", every), ("ring", ring), ("live", live), ("look", 1 if look is None else look)):
             if not (isinstance(value, int) and value > 0): raise DataError(f"Recorder: {name} is {value!r}; pass a positive number of steps")
         if not hasattr(opt, "param_groups"): raise DataError(f"Recorder: opt is {type(opt).__name__}; pass the torch optimizer itself")
         self.folder, self.model, self.opt, self.contract, self.every = Path(run_dir) / "blackbox", model, opt, contract, every
-        self.n_events, self.max_bytes, self.skip, self.live, self.look = n_events, int(max_mb * 1e6), skip, live, look
+        self.n_events, self.max_bytes, self.skip, self.live = n_events, int(max_mb * 1e6), skip, live
         given = scaler if isinstance(scaler, (list, tuple)) else [scaler]
         self.amp = next((s for s in given if hasattr(s, "unscale_")), None)
         self.columns_scaler = next((s for s in given if s is not None and not hasattr(s, "unscale_")), None)
@@ -393,6 +393,8 @@ class Recorder:
         self._name_of_param = {id(p): n for n, p in self._named.items()}
         self._params = [p for g in opt.param_groups for p in g["params"]]
         self._watched = [p for p in self._named.values() if p.numel()]
+        self._is_small = sum(p.numel() for p in self._watched) <= 100_000
+        self.look = look or (1 if self._is_small else 8)
         self._device = self._params[0].device
         self._wait = self._device.type == "cpu" if wait is None else wait
         self._fused = bool(opt.defaults.get("fused"))
@@ -497,7 +499,7 @@ def _scale(self): return float(self.amp.get_scale()) if self.amp is not None and
 for _method in (_state, _generators, _tape_begins, _tape_ends, _set_hooks, _wrap_method, _scale): setattr(Recorder, _method.__name__, _method)
 
 # %% ../nbs/04_training/17_recorder.ipynb #17-recorder-27
-_EARLY = {*range(0, 64, 8), *range(64, 129, 16)}   # a short run has no 64th step to be recorded whole
+_EARLY = {*range(0, 64, 8), *range(64, 129, 16)}   # a small net is cheap to record whole, and its run may be short
 
 
 def _copy_batch(self, s):
@@ -506,7 +508,7 @@ def _copy_batch(self, s):
     s.host = {n: t.detach().clone() if t.nbytes <= 8e6 else t.detach() for n, t in s.tensors.items()}
     x, y, n = s.host.get("x"), s.host.get("y"), s.number
     s.is_close = n < 16 or n < self._close_until or n % self.look == 0
-    is_live = n % self.live == 0 or n in _EARLY or self._live_next
+    is_live = n % self.live == 0 or n in (_EARLY if self._is_small else (0, 8, 32)) or self._live_next
     s.is_close |= is_live
     if (s.is_close or not self._wait) and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
     if (s.is_close or self.contract is not None or not self._wait) and y is not None and y.is_floating_point() and y.numel(): s.y_abs = _range(y)
@@ -690,7 +692,7 @@ def _after_step(self, opt, args, kwargs):
         else: opt.found_inf = s.found
     self._is_dirty = True
     if s.is_close or (s.number + 1) % self.look == 0 or s.number + 1 in (32, self._close_until) or (s.number + 1) % self.live == 0: self._last = self._norms(), s.number
-    if s.capture is not None and not s.is_skipped: s.capture.post = self._state()
+    if s.capture is not None and not s.is_skipped: s.capture.post = self._state(has_optimizer=self._is_small)
     s.is_busy = False
     if s.tape is not None: s.tape.paused = False
     if s.is_over: self._ended(s)

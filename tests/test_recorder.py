@@ -445,8 +445,8 @@ def seconds(width, rows, recorded, folder, n):
         loss = (net(batch["x"]) - batch["y"]).square().mean()
         opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(net.parameters(), 1.0); opt.step()
     rec = Recorder(folder, net, opt) if recorded else None
-    for i in range(20 + n):
-        if i == 20: began = time.perf_counter()
+    for i in range(130 + n):
+        if i == 130: began = time.perf_counter()
         if recorded:
             with rec.step(data[i % 8]): step(data[i % 8])
         else: step(data[i % 8])

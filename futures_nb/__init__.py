@@ -65,6 +65,7 @@ _CHAPTERS = {
     "certificate": "output_bound",
     "audits": "audit",
     "devices": "preflight",
+    "recorder": "Contract Recorder",
     "scores": "skill",
     "backtest": "Cost run_backtest",
     "versus": "beat_table compare_forecasts compare_with_baselines",

@@ -7,8 +7,8 @@ __all__ = ['REQUIRED', 'FOLD_COLUMNS', 'STYLE', 'lookup', 'check_facts', 'read_r
            'percent', 'points', 'money', 'signed', 'spread', 'whole', 'moment', 'nice_ticks', 'date_ticks',
            'number_labels', 'Canvas', 'thin', 'draw_equity', 'loss_series', 'draw_losses', 'draw_folds', 'first_lines',
            'money_line', 'verdict_line', 'table', 'pairs', 'skill_section', 'money_section', 'fold_rows',
-           'folds_section', 'losses_part', 'data_section', 'model_section', 'explored_section', 'leaks_section',
-           'repeat_section', 'power_section', 'significance_section', 'render', 'make_report']
+           'folds_section', 'losses_part', 'data_section', 'model_section', 'explored_section', 'audit_section',
+           'leaks_section', 'repeat_section', 'power_section', 'significance_section', 'render', 'make_report']
 
 # %% ../nbs/05_evaluation/10_report.ipynb #06-report-02
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .audits import Audit
 from .exploration import Exploration
 from .leaks import prices_html
 from .schema import DataError
@@ -59,9 +60,9 @@ def check_facts(facts: dict, where: str = "run.json") -> dict:
 def read_run(
     run_dir, # A run's folder
 ) -> dict:
-    """Everything a report is made of: facts, config, predictions, daily, losses (one list per fold), explored, leaks; None where absent.
+    """Everything a report is made of: facts, config, predictions, daily, losses (one list per fold), explored, leaks, audit; None where absent.
 
-    Raises `DataError` if the folder or its run.json is missing or not JSON, a required fact is not in it, or explore.json or leaks.json is damaged.
+    Raises `DataError` if the folder or its run.json is missing or not JSON, a required fact is not in it, or explore.json, leaks.json or audit.json is damaged.
     """
     run_dir = Path(run_dir)
     path = run_dir / "run.json"
@@ -80,6 +81,7 @@ def read_run(
         "losses": [read_lines(p) for p in sorted(run_dir.glob("folds/*/metrics.jsonl"))],
         "explored": None if (state := read_state(run_dir / "explore.json")) is None else Exploration.from_dict(state),
         "leaks": read_state(run_dir / "leaks.json"),
+        "audit": None if (state := read_state(run_dir / "audit.json")) is None else Audit.from_dict(state),
     }
 
 
@@ -459,6 +461,12 @@ def explored_section(run: dict) -> str:
     return run["explored"].to_html()
 
 
+def audit_section(run: dict) -> str:
+    """Columns ranked by danger, with evidence and remedy, as they were before training."""
+    if run.get("audit") is None: return "<p>audit.json is not in the run's folder: nobody audited the columns.</p>"
+    return run["audit"]._repr_html_()
+
+
 def leaks_section(run: dict) -> str:
     """What each leak would have been worth on these bars."""
     told = run.get("leaks")
@@ -521,7 +529,7 @@ def render(run: dict) -> str:
     lines = pairs(first_lines(run))
     when = f"Finished {moment(f.get('finished'))}." if f.get("status", "finished") == "finished" else f"This run did not finish: its status is {text(f['status'])}."
     parts = {"What the data could show": power_section, "Skill": skill_section, "Money": money_section, "Significance": significance_section, "The price of each leak": leaks_section, "Folds and training": folds_section, "Data": data_section,
-             "Target and features": model_section, "Before training": explored_section, "To repeat this run": repeat_section}
+             "Target and features": model_section, "Audit of the columns": audit_section, "Before training": explored_section, "To repeat this run": repeat_section}
     body = "".join(f"<h2>{name}</h2>{part(run)}" for name, part in parts.items())
     return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"

@@ -685,25 +685,30 @@ def _loss_ops(case):
 
 def _check_loss(case):
     if case.played is None or case.capture.tape is None or not _is_bad(case, case.loss): return []
+    found = (_runaway(case, op, max(1.0, abs(_usual_loss(case) or 1.0))) for op in _loss_ops(case))
+    return [v for v in found if v is not None][:1]
+
+
+def _runaway(case, op, usual):
+    """The verdict on one operation of the loss, None if it does not run away."""
+    kind = op["op"].split(".")[1].strip("_")
+    if kind not in _RUNAWAY or not op["out"] or op["out"][0] is None: return None
+    v = case.played.values.get(op["out"][0])
+    args = [case.played.values.get(a["t"]) for a in op["args"] if isinstance(a, dict) and "t" in a]
+    args = [a.detach().double() for a in args if a is not None and a.numel()]
+    if v is None or not v.numel() or not args: return None
+    top, came = float(v.detach().abs().nan_to_num(math.inf).max()), float(args[0].abs().nan_to_num(math.inf).max())
+    if not math.isfinite(came) or not (top > 100 * usual and top > 10 * came or not math.isfinite(top)): return None
+    if kind in ("pow", "sqrt") and math.isfinite(top): return None            # the square of a large error is not the loss's fault
+    most = 20.0 if kind.startswith("log") else math.exp(5)
+    bounded = v.detach().nan_to_num(0.0).clamp(-most, most)
+    after = case._try("repair", lambda: _loss_given(case, {op["out"][0]: bounded}))
+    better = after is not None and math.isfinite(after) and (case.loss is None or not math.isfinite(case.loss) or abs(after) < 0.1 * abs(case.loss))
+    what = f"argument {float(args[0].max()):.3g}" if kind.startswith("exp") else f"smallest divisor {float(args[-1].abs().min()):.3g}"
     out = case.played.out
-    usual = max(1.0, abs(_usual_loss(case) or 1.0))
-    for op in _loss_ops(case):
-        kind = op["op"].split(".")[1].strip("_")
-        if kind not in _RUNAWAY or not op["out"] or op["out"][0] is None: continue
-        v = case.played.values.get(op["out"][0])
-        args = [case.played.values.get(a["t"]) for a in op["args"] if isinstance(a, dict) and "t" in a]
-        args = [a for a in args if a is not None and a.numel()]
-        if v is None or not v.numel() or not args: continue
-        top, came = float(v.detach().abs().nan_to_num(math.inf).max()), max(float(a.detach().abs().nan_to_num(math.inf).max()) for a in args[:1])
-        if not math.isfinite(came) or not (top > 100 * usual and top > 10 * came or not math.isfinite(top)): continue
-        if kind == "pow" and math.isfinite(top): continue                     # the square of a large error is not the loss's fault
-        bounded = v.detach().clamp(-math.exp(5), math.exp(5)).nan_to_num(0.0) if kind != "log" else v.detach().clamp(-20, 20).nan_to_num(0.0)
-        after = case._try("repair", lambda: float(replay(case.capture, **{}).loss) if False else _loss_given(case, {op["out"][0]: bounded}))
-        proof = "proven" if after is not None and math.isfinite(after) and abs(after) < 0.1 * abs(case.loss if case.loss is not None and math.isfinite(case.loss) else math.inf) else "likely"
-        what = f"argument {float(args[0].detach().double().max()):.3g}" if kind.startswith("exp") else f"smallest divisor {float(args[-1].detach().double().abs().min()):.3g}"
-        return [Verdict("LOSS_EXP", case.m["step"], f"{kind} in the loss makes {top:.3g} ({what}), while the net's output is within {float(out.detach().abs().max()) if out is not None else math.nan:.3g}", proof,
-                        f"with the result kept within e^5 the loss is {after:.4g}" if after is not None else "")]
-    return []
+    size = "" if out is None else f", while the net's output is within {float(out.detach().abs().max()):.3g}"
+    return Verdict("LOSS_EXP", case.m["step"], f"{kind} in the loss makes {top:.3g} ({what}){size}", "proven" if better else "likely",
+                   f"with that result kept within {most:.3g} the loss is {after:.4g}" if after is not None else "")
 
 
 def _loss_given(case, given):

@@ -303,7 +303,7 @@ def unguarded_nan_step(seed, folder):
     return w.on("net", net)
 
 
-FAULTS["unguarded_nan_step"] = (8, ("PARAM_NONFINITE", "BUFFER_UNINIT"), unguarded_nan_step, False)
+
 
 
 @fault(8, "BUFFER_UNINIT")
@@ -359,7 +359,7 @@ def half_layer_overflows(seed, folder):
     return w.on("net", net)
 
 
-@fault(8, "BN_STATS")
+@fault(9, "BN_STATS")
 def batch_norm_lost_statistics(seed, folder):
     """Fine tuning with the norms in evaluation mode and statistics that were lost."""
     w = healthy(seed, folder, net_kind="batchnorm", loop="plain")
@@ -370,7 +370,7 @@ def batch_norm_lost_statistics(seed, folder):
     return w.on("net", net)
 
 
-FAULTS["batch_norm_lost_statistics"] = (9, ("BN_STATS",), batch_norm_lost_statistics, False)
+
 
 
 # loss -------------------------------------------------------------------------------------------------------------------

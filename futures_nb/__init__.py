@@ -54,6 +54,7 @@ _CHAPTERS = {
     "losses": "direction huber",
     "step": "train_step",
     "train": "Fit fit predict",
+    "recorder": "Contract Recorder",
     "scores": "skill",
     "backtest": "Cost run_backtest",
     "daybook": "DayBook day_book synth_days",

@@ -419,11 +419,17 @@ _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def _bits(t): return t.contiguous().view(_INTEGER[t.element_size()]).flatten().to(torch.int64)
 
 
+def _copied(case, name):
+    """What the recorder said of the copy of batch tensor `name`; empty if nothing."""
+    said = case.m.get("copy") or {}
+    return said if said.get("name", "x") == name and "is_plain" in said else said.get(name) or {}
+
+
 def _expected(case, name):
     """What the device should hold for batch tensor `name`, by the CPU, and whether only casts lie between."""
     host, dev = case.capture.batch.get("x_host" if name == "x" else name), case.capture.batch.get(f"{name}_dev")
     if host is None or dev is None: return None, dev, True
-    plain = (case.m.get("copy") or {}).get(name, {}).get("is_plain", True)
+    plain = _copied(case, name).get("is_plain", True)
     if plain and name == "x" and host.shape == dev.shape and host.dtype != torch.float64 and (made := _cast_path(case, dev)) is not None: return made, dev, True
     if plain and host.shape == dev.shape: return host.to(dev.dtype), dev, True
     if plain and host.numel() == dev.numel(): return host.to(dev.dtype).reshape(dev.shape), dev, True
@@ -462,7 +468,7 @@ def _name_copy(case, name, want, have, differ, n):
     n_bits = [bin(int(v) & (2 ** 64 - 1)).count("1") for v in flips[:64].tolist()]
     whole = float(differ[rows].double().mean())
     w, h = want.double(), have.double()
-    copied = (case.m.get("copy") or {}).get(name, {})
+    copied = _copied(case, name)
     other = h[differ]
     like = bool(torch.isfinite(other).all()) and float(other.abs().max()) <= 2 * float(w.nan_to_num(0).abs().max()) and float((other == 0).double().mean()) < 0.5
     previous = copied.get("is_previous")

@@ -84,12 +84,10 @@ def load_captures(run_dir) -> list[Capture]:
 
 
 def load_trace(run_dir) -> list[dict]:
-    """The run's trace, one dict per step; empty where there is none. A last line cut off by a crash is left out."""
-    path = Path(run_dir) / "blackbox" / "trace.jsonl"
-    if not path.is_file(): path = Path(run_dir) / "trace.jsonl"
-    if not path.is_file(): return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [{k: number(v) for k, v in json.loads(line).items()} for line in lines if line.endswith("}")]
+    """The run's trace of the first rank, one dict per step; empty where there is none. A last line cut off by a crash is left out."""
+    box = Path(run_dir) / "blackbox" if (Path(run_dir) / "blackbox").is_dir() else Path(run_dir)
+    lines = [line for path in sorted(box.glob("trace*.jsonl")) if "rank" not in path.name for line in path.read_text(encoding="utf-8").split("\n")]
+    return sorted(({k: number(v) for k, v in json.loads(line).items()} for line in lines if line.endswith("}")), key=lambda t: t.get("step", 0))
 
 # %% ../nbs/04_training/18_replay.ipynb #18-replay-13
 def replay_tensors(capture: Capture, **change) -> dict:

@@ -123,8 +123,8 @@ class World:
         self.opt = make_optimizer(self.opt_kind, self.net, self.lr)
         self.amp = torch.amp.GradScaler("cpu", init_scale=self.amp_scale) if self.loop == "scaler" else None
         contract = Contract(x_abs=10, y_abs=5, columns=self.names if self.with_names else None) if self.contract else None
-        more = dict(feature_scaler=Scaler(self.center, self.scale)) if self.with_scaler else {}
-        self.rec = Recorder(self.folder, self.net, self.opt, scaler=self.amp, contract=contract, **more)
+        scalers = [self.amp] * (self.amp is not None) + [Scaler(self.center, self.scale)] * self.with_scaler
+        self.rec = Recorder(self.folder, self.net, self.opt, scaler=scalers or None, contract=contract)
         return self
 
     def run(self):

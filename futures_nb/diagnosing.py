@@ -80,7 +80,7 @@ class _Case:
     """One captured step with its reference, replays on demand, and what a repair would give."""
     def __init__(self, capture, reference, trace, captures):
         self.capture, self.reference, self.trace, self.captures = capture, reference, trace, captures
-        self.m, self.skipped = capture.manifest, {}
+        self.m, self.skipped, self.siblings = capture.manifest, {}, []
         self.x, self.y = capture.batch.get("x_host"), capture.batch.get("y")
         contract = self.m.get("contract") or {}
         self.x_abs, self.y_abs = number(contract.get("x_abs")), number(contract.get("y_abs"))
@@ -107,7 +107,9 @@ class _Case:
     @cached_property
     def own_plain(self): return self._try("host's batch through the tape", lambda: play(self.capture.tape, replay_tensors(self.capture), dtype=None))
 
-    def family(self): return [_Case(c, self.reference, self.trace, self.captures) for c in self.captures]
+    def family(self):
+        """All recorded steps of the run, this one among them."""
+        return self.siblings or [self]
 
     def writes_are_watched(self):
         """The recorder compares the weights between steps, so that a write would have been an event of its own."""
@@ -359,7 +361,7 @@ def _check_order(case, x):
     a, b = (torch.quantile(t.nan_to_num(0), grid, 0).T for t in (x, ref))                   # (F, 33) quantiles
     apart = torch.stack([(a[j] - b).abs().mean(1) for j in range(len(a))]) / (1e-9 + (b - b.median(1, keepdim=True).values).abs().mean(1))
     if found := _check_values(case, x, ref): return found
-    i, j = linear_sum_assignment(apart.clamp(max=50).numpy())
+    i, j = linear_sum_assignment(apart.nan_to_num(50.0).clamp(max=50).numpy())
     moved = [(p, q) for p, q in zip(i.tolist(), j.tolist()) if p != q and float(apart[p, p]) > 1.5 and float(apart[p, q]) < 0.5]
     if len(moved) < 2: return []
     order = list(range(len(a)))
@@ -631,7 +633,6 @@ def _check_forward(case):
         if row["float64"] > top and (live is None or not math.isfinite(live)):
             return found + [Verdict("ACT_OVERFLOW", case.m["step"], f"layer {row['layer']!r} ({row['type']}) reaches {row['float64']:.3g} in float64; {row['dtype']} ends at {top:.3g}", "proven", where=dict(layers=[row["layer"]]))]
         live_off, rerun_off = row.get("live_off"), row.get("rerun_off")
-        if live_off is None and row["live"] is not None: live_off = 0.0 if abs(row["live"] - row["float64"]) <= row["allowed"] or not (math.isfinite(row["live"]) or math.isfinite(row["float64"])) else abs(row["live"] - row["float64"])
         if live_off is None and rerun_off is None: continue
         wrong_live, wrong_again = (v is not None and not v <= row["allowed"] for v in (live_off, rerun_off))
         if not wrong_live and not wrong_again: continue
@@ -643,7 +644,10 @@ def _check_forward(case):
         else: name, tail = "COMPUTE_FLAKY", "; played again on the device it is right"
         good = case._try("repair", lambda: replay_loss(case.capture))
         proof = "proven" if good is not None and case.loss is not None and _is_bad(case, case.loss) and not _is_bad(case, good) else "likely"
-        return found + [Verdict(name, case.m["step"], said + tail + "; seen once, so no hardware is accused", proof, f"the float64 forward gives {good:.4g} instead of {case.loss:.4g}" if good is not None and case.loss is not None else "", where=dict(layers=[row["layer"]]))]
+        again = [c.m["step"] for c in case.family() if c is not case and any(r["layer"] == row["layer"] and (r.get("live_off") or 0.0) > r["allowed"] for r in c.layers)]
+        if again: name, tail = "COMPUTE_WRONG", tail + f"; the same layer is wrong in {len(again) + 1} recorded steps"
+        else: tail += "; seen once, so no hardware is accused"
+        return found + [Verdict(name, case.m["step"], said + tail, proof, f"the float64 forward gives {good:.4g} instead of {case.loss:.4g}" if good is not None and case.loss is not None else "", where=dict(layers=[row["layer"]]))]
     return found
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-33
@@ -677,6 +681,17 @@ def _check_batch_norm(case):
     return []
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-34
+def _check_loss_value(case):
+    """The loss's own operations, played on the recorded output, must give the recorded loss; if not, they were not given the host's target."""
+    if not case.capture.is_live or case.played is None or case.own is None or case.loss is None or not math.isfinite(case.loss): return []
+    exact, own = (float(p.loss.detach()) if p.loss is not None and p.loss.numel() == 1 else math.nan for p in (case.played, case.own))
+    if not (math.isfinite(exact) and math.isfinite(own)): return []
+    gap, allowed = abs(case.loss - exact), 20 * abs(own - exact) + 1e-4 * abs(exact) + 1e-9
+    if gap <= allowed or any((r.get("live_off") or 0.0) > r["allowed"] for r in case.layers): return []
+    name = "COPY_STALE" if abs(case.loss) < 10 * abs(exact) + 1e-9 else "COPY_BLOCK"
+    return [Verdict(name, case.m["step"], f"every layer agrees with float64, and the loss is {case.loss:.5g} instead of {exact:.5g}: the target it was compared with is not the host's", "likely", f"with the host's target the same batch gives {exact:.4g}")]
+
+
 def _check_certificate(case):
     """An output above the bound that weights and input allow is a fault of computing or copying, whatever else is true."""
     bound = case._try("certificate", lambda: _certificate(case))
@@ -758,7 +773,7 @@ def _runaway(case, op, usual):
 
 def _loss_given(case, given):
     played = play(case.capture.tape, replay_tensors(case.capture), dtype=torch.float64, device="cpu", given=given)
-    return float(played.loss if played.loss is not None else sum(played.roots))
+    return float((played.loss if played.loss is not None else sum(played.roots)).detach())
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-40
 def _order(case): return [o for o in case.m.get("order") or [] if isinstance(o, dict)]
@@ -979,7 +994,7 @@ def _shorter_step(case, ref):
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-51
 _CHECKS = [("raw data", _check_raw), ("features", _check_features), ("scaler", _check_scaler), ("target", _check_target), ("copy to the device", _check_copy), ("cast", _check_cast),
-           ("replicas", _check_replicas), ("weights and buffers", _check_params), ("batch norm", _check_batch_norm), ("forward", _check_forward), ("certificate", _check_certificate),
+           ("replicas", _check_replicas), ("weights and buffers", _check_params), ("batch norm", _check_batch_norm), ("forward", _check_forward), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
            ("repeated forward", _check_repeat), ("loss", _check_loss), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
            ("optimiser", _check_optimizer), ("next step", _check_divergence)]
 _RANK = {"proven": 0, "likely": 1, "unknown": 2}
@@ -1125,6 +1140,7 @@ def diagnose(
     references = [c for c in captures if c.manifest.get("kind") == "reference"] or captures
     cases = [_Case(c, references[0], trace or c.manifest.get("trace") or [], captures) for c in captures]
     cases.sort(key=lambda c: (c.m.get("kind") != "event", c.capture.step))
+    for case in cases: case.siblings = cases
     with torch.random.fork_rng(devices=[]): results = [(case, *_ask(case)) for case in cases]
     verdicts = _choose([(case, vs) for case, vs, _ in results])
     case, _, table = next((r for r in results if r[0].m["step"] == verdicts[0].step), results[0])

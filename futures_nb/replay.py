@@ -61,6 +61,13 @@ class Capture:
         return {k[len(kind) + 1:]: v for k, v in self.grads.items() if k.startswith(kind + ":")}
 
 # %% ../nbs/04_training/18_replay.ipynb #18-replay-07
+def _until_last_root(tape):
+    """The tape's operations up to its outputs: what a loss scaler or an optimiser does afterwards is not forward."""
+    goals = {g for k in ("out", "loss", "roots", "net_input") for g in (tape["outputs"].get(k) if isinstance(tape["outputs"].get(k), list) else [tape["outputs"].get(k)])} - {None}
+    last = max((k for k, op in enumerate(tape["ops"]) if op["op"] == "mark" or goals & set(op["out"])), default=len(tape["ops"]) - 1)
+    return tape["ops"][:last + 1]
+
+
 def load_capture(folder) -> Capture:
     """The step recorded in `folder`; raises `DataError` where its manifest or batch is missing or unreadable."""
     folder = Path(folder)
@@ -71,6 +78,7 @@ def load_capture(folder) -> Capture:
         parts = [json.loads(p.read_text(encoding="utf-8")) if p.is_file() else None for p in (manifest, tape)]
     except ValueError as error:
         raise DataError(f"load_capture: a JSON file in {folder} is broken ({error}); copy the folder again") from None
+    if parts[1]: parts[1]["ops"] = _until_last_root(parts[1])
     tensors = [load_file(folder / f"{name}.safetensors") if (folder / f"{name}.safetensors").is_file() else {} for name in _FILES]
     return Capture(folder, parts[0], parts[1], *tensors)
 
@@ -154,6 +162,7 @@ def layer_rows(capture: Capture, played=None, own=None) -> list[dict]:
         for kind in ("live", "rerun"):
             seen = capture.acts.get(f"{kind}:{name}")
             if seen is not None and seen.shape[1:] == exact.shape[1:] and calls == 1 and not is_late: row[f"{kind}_off"] = _apart(seen, exact)
+        if "live_off" not in row and row["live"] is not None: row["live_off"] = _apart(torch.tensor(row["live"], dtype=torch.float64), torch.tensor(size, dtype=torch.float64))
         rows.append(row)
     return rows
 

@@ -341,8 +341,8 @@ def wrong_layer(seed, folder):
 
 @fault(9, "COMPUTE_FLAKY", "COMPUTE_WRONG")
 def flaky_layer(seed, folder):
-    w = healthy(seed, folder, loop="plain", net_kind=["mlp", "user"][seed % 2])
-    return w.on("net", lambda w, net: broken(w, net, at=w.at, size=10.0 ** w.rng.uniform(5, 9)))
+    w = healthy(seed, folder, loop="plain", net_kind="mlp")
+    return w.on("net", lambda w, net: broken(w, net, at=w.at, size=10.0 ** w.rng.uniform(6.5, 10)))
 
 
 @fault(9, "ACT_OVERFLOW", "CAST_OVERFLOW")

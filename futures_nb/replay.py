@@ -190,6 +190,12 @@ def compare_gradients(seen: dict, exact: dict) -> tuple[float, float]:
     return na / nb, float((a / na) @ (b / nb))
 
 # %% ../nbs/04_training/18_replay.ipynb #18-replay-25
+def _rates(capture, n):
+    """The learning rates at the moment of the step, where the order of calls has them: a schedule changes them afterwards."""
+    said = [o["lr"] for o in capture.manifest.get("order") or [] if isinstance(o, dict) and o.get("lr")]
+    return [number(v) for v in said[-1]] if said and len(said[-1]) == n else [None] * n
+
+
 def replay_step(capture: Capture, gradients=None, lr=None) -> dict:
     """`name -> weight` (float64) after the optimiser's step with the recorded settings and state; `gradients` default to those it got.
 
@@ -204,7 +210,8 @@ def replay_step(capture: Capture, gradients=None, lr=None) -> dict:
     groups = [s | dict(params=[after[n] for n in g["params"] if n in after]) for s, g in zip(settings, known["groups"])]
     for group in groups:
         if "betas" in group: group["betas"] = tuple(group["betas"])
-        if lr is not None: group["lr"] = lr
+    for group, rate in zip(groups, _rates(capture, len(groups)) if lr is None else [lr] * len(groups)):
+        if rate is not None: group["lr"] = rate
     opt = make([g for g in groups if g["params"]], lr=0.1)
     for name, p in after.items():
         p.grad = gradients[name].double().clone() if name in gradients else None

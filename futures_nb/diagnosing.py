@@ -431,7 +431,7 @@ def _expected(case, name):
     """What the device should hold for batch tensor `name`, by the CPU, and whether only casts lie between."""
     host, dev = case.capture.batch.get("x_host" if name == "x" else name), case.capture.batch.get(f"{name}_dev")
     if host is None or dev is None: return None, dev, True
-    plain = _copied(case, name).get("is_plain", True)
+    plain = _copied(case, name).get("is_plain", True) or any(d.get("name", "x") == name for d in case.why("copy"))
     if plain and name == "x" and host.shape == dev.shape and host.dtype != torch.float64 and (made := _cast_path(case, dev)) is not None: return made, dev, True
     if plain and host.shape == dev.shape: return host.to(dev.dtype), dev, True
     if plain and host.numel() == dev.numel(): return host.to(dev.dtype).reshape(dev.shape), dev, True
@@ -600,13 +600,23 @@ def _check_params(case):
         if shorts: found.append(Verdict("OPT_PRECISION", case.m["step"], f"{said}; {shorts}", "likely", where=dict(params=list(bad), stage=15)))
         elif not steps_before and case.capture.step <= 1: found.append(Verdict("PARAM_NONFINITE", case.m["step"], f"{said}, and no step has been made yet", "proven", where=dict(params=list(bad))))
         else: found.append(Verdict("PARAM_NONFINITE", case.m["step"], said + (f"; the gradient of step {seen[0]} was not finite" if seen else ""), "proven", where=dict(params=list(bad))))
-    return found + _check_buffers(case)
+    return found + (_check_first_weights(case) if not bad and len(steps_before) <= 1 else []) + _check_buffers(case)
+
+
+def _check_first_weights(case):
+    """Before any step: a weight no initialisation gives, whose absence makes the loss normal."""
+    for name, v in case.capture.params().items():
+        if not v.is_floating_point() or not v.numel() or float(v.double().abs().max()) < 1e6: continue
+        repair = _try_repair(case, "with it at zero", params={name: torch.zeros_like(v)})
+        if repair[0] == "proven": return [Verdict("BUFFER_UNINIT", case.m["step"], f"{name!r} reaches {float(v.double().abs().max()):.3g} before the first steps", *repair, where=dict(params=[name]))]
+    return []
 
 
 def _short_types(case):
     known = case.m.get("optimizer") or {}
     eps = [g.get("eps") for g in known.get("groups", []) if g.get("eps") is not None]
     halves = [k for k, v in case.capture.pre.items() if k.startswith(("param:", "opt:")) and v.dtype == torch.float16]
+    if eps and float(torch.tensor(float(number(eps[0])), dtype=torch.float32)) == 0.0: return f"Adam's eps is {eps[0]:g}: a weight whose gradient has always been zero divides 0 by 0"
     if halves and eps and float(torch.tensor(float(number(eps[0])), dtype=torch.float16)) == 0.0: return f"weights or state are float16, where Adam's eps {eps[0]:g} is 0 and a zero gradient divides 0 by 0"
     return ""
 
@@ -859,9 +869,21 @@ def _check_calls(case):
         found.append(Verdict("CLIP_ORDER", case.m["step"], f"the gradients were clipped after the step had used them; {order}", "proven"))
     elif clips and "backward" in at and clips[-1] < max(i for i, w in enumerate(calls) if w == "backward") and step_at is not None and not any(c > at["backward"] for c in clips):
         found.append(Verdict("CLIP_ORDER", case.m["step"], f"the gradients were clipped before backward made them; {order}", "proven"))
+    elif (times := _root_over_loss(case)) is not None and math.isfinite(cosine) and cosine > 0.999 and 0.5 < ratio < 2:
+        found.append(Verdict("UNSCALE_MISSING", case.m["step"], f"backward was called on {times:g} times the loss, and nothing divided the gradients{said}", "likely"))
     elif not found and math.isfinite(cosine) and cosine > 0.999 and ratio > 50 and not _is_distributed(case):
         found.append(Verdict("UNSCALE_MISSING", case.m["step"], f"the optimiser's gradient is {ratio:.5g} times that of the loss, with the same direction (cosine {cosine:.5f})", "likely"))
     return found
+
+
+def _root_over_loss(case):
+    """How many times the loss backward was called on, where that looks like a loss scale: a power of two from 256, or any from 8 if the loss is bad."""
+    if case.played is None or case.played.loss is None or len(case.played.roots) != 1 or "scale" in [o["what"] for o in _order(case)]: return None
+    root, loss = (float(t.detach().sum()) for t in (case.played.roots[0], case.played.loss))
+    if not (math.isfinite(root) and math.isfinite(loss) and loss != 0): return None
+    times = root / loss
+    is_power = times >= 256 and abs(math.log2(times) - round(math.log2(times))) < 1e-6
+    return times if is_power or times >= 8 and _is_bad(case, case.loss, 30.0) else None
 
 
 def _is_distributed(case): return int((case.m.get("checks") or {}).get("world_size") or 1) > 1
@@ -904,7 +926,7 @@ def _check_optimizer(case):
     apart = _apart_means(case, m, v)
     bad = [k for k, t in (m | v).items() if not bool(torch.isfinite(t.double()).all())]
     if lost: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the running means of {_names(lost)} do not belong together: one is zero where the other is not", "proven", where=dict(params=lost))]
-    found = _check_short(case, params, post) or apart
+    found = _check_short(case, params, post) or apart or _check_momentum(case)
     if found: return found
     counts = sorted({int(t.double().max()) for t in step.values()})
     taken = [t for t in case.trace if t.get("step", 0) < case.capture.step and "step" in str(t.get("order", "")).split()]
@@ -928,6 +950,21 @@ def _apart_means(case, m, v):
             if bool(over.any()):
                 k = int((a / (b.clamp(min=0).sqrt() + 1e-30)).flatten().argmax())
                 return [Verdict("OPT_STATE_LOST", case.m["step"], f"{name!r}: a running mean of {float(a.flatten()[k]):.3g} beside a root mean square of {float(b.flatten()[k].clamp(min=0)) ** 0.5:.3g}; no sequence of gradients makes a ratio above {bound:.3g}", "proven", where=dict(params=[name]))]
+    return []
+
+
+def _check_momentum(case):
+    """A momentum larger than all gradients so far could have made it: at most their largest norm over one minus the momentum."""
+    buffers = _state(case, "momentum_buffer")
+    norms = [t.get("grad_norm") for t in case.trace if t.get("step", 0) < case.capture.step and "step" in str(t.get("order", "")).split()]
+    if not buffers or not norms or any(not isinstance(v, (int, float)) or not math.isfinite(v) for v in norms): return []
+    for group in (case.m.get("optimizer") or {}).get("groups", []):
+        mu, decay = float(group.get("momentum") or 0.0), float(group.get("weight_decay") or 0.0)
+        for name in group.get("params", []):
+            if name not in buffers or not mu < 1: continue
+            most = 1.1 * (max(norms) + decay * 10 * float(case.capture.params()[name].double().norm())) / (1 - mu)
+            size = float(buffers[name].double().norm())
+            if size > 10 * most: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the momentum of {name!r} has norm {size:.3g}; gradients of norm {max(norms):.3g} at most can make {most:.3g}", "proven", where=dict(params=[name]))]
     return []
 
 
@@ -965,7 +1002,8 @@ def _check_replayed_step(case, params, post):
     if not wrong: return []
     short = any(params[k].dtype in (torch.float16, torch.bfloat16) for k in wrong)
     if short: return [Verdict("OPT_PRECISION", case.m["step"], f"the step of {_names(wrong)} differs from float64's by {max(off[k] for k in wrong):.3g}", "likely", where=dict(params=wrong))]
-    if case.m.get("kind") == "event" and not case.m.get("is_live"): return []
+    rates = {str(t.get("lr")) for t in case.trace if t.get("lr") is not None}
+    if not case.m.get("is_live") or len(rates) > 1: return []                 # a schedule may have changed more than the rate
     return [Verdict("UNKNOWN", case.m["step"], f"the weights after the step are not what {case.m['optimizer']['class']} makes of them: {_names(wrong)} differ by {max(off[k] for k in wrong):.3g}, the step is {max(moved.values()):.3g}", "unknown", where=dict(stage=15, params=wrong))]
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-47
@@ -1063,7 +1101,9 @@ def _choose(asked):
         usual, loss = _usual_loss(case), case.loss
         blown = loss is None or not math.isfinite(loss) or (usual is not None and abs(loss) > 1e3 * max(abs(usual), 1e-9))
         blown |= any(w.get("trigger") == "nonfinite" for w in case.m.get("why", []))
-        if blown: return [Verdict("UNKNOWN", case.m["step"], f"the loss of step {case.m['step']} is {loss}, usually {usual}; every check that could be asked is in order", "unknown")]
+        norm = number(case.m.get("grad_norm"))
+        said = "" if norm is None or math.isfinite(norm) else f", its gradient norm {norm}" + (" (in float64 the gradient is finite)" if case.exact and all(bool(torch.isfinite(v).all()) for v in case.exact.values()) else "")
+        if blown: return [Verdict("UNKNOWN", case.m["step"], f"the loss of step {case.m['step']} is {loss}, usually {usual}{said}; every check that could be asked is in order", "unknown")]
     return [Verdict("HEALTHY", asked[-1][0].m["step"], f"{len(asked)} recorded steps, nothing broken", "proven")]
 
 

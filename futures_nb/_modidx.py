@@ -489,6 +489,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                            'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._is_habit': ( '04_training/diagnosing.html#_is_habit',
                                                                             'futures_nb/diagnosing.py'),
+                                       'futures_nb.diagnosing._is_kept_elsewhere': ( '04_training/diagnosing.html#_is_kept_elsewhere',
+                                                                                     'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._is_other_batch': ( '04_training/diagnosing.html#_is_other_batch',
                                                                                   'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._loss_given': ( '04_training/diagnosing.html#_loss_given',

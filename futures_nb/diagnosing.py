@@ -427,12 +427,18 @@ def _copied(case, name):
     return said if said.get("name", "x") == name and "is_plain" in said else said.get(name) or {}
 
 
+def _is_kept_elsewhere(case, name):
+    """In another recorded step the net got the host's very bytes: what lies between changes no value."""
+    return name == "x" and any((c.manifest.get("copy") or {}).get("is_same") is True for c in case.captures if c is not case.capture)
+
+
 def _expected(case, name):
     """What the device should hold for batch tensor `name`, by the CPU, and whether only casts lie between."""
     host, dev = case.capture.batch.get("x_host" if name == "x" else name), case.capture.batch.get(f"{name}_dev")
     if host is None or dev is None: return None, dev, True
-    plain = _copied(case, name).get("is_plain", True) or any(d.get("name", "x") == name for d in case.why("copy"))
-    if plain and name == "x" and host.shape == dev.shape and host.dtype != torch.float64 and (made := _cast_path(case, dev)) is not None: return made, dev, True
+    is_known = any(d.get("name", "x") == name for d in case.why("copy")) or _is_kept_elsewhere(case, name)
+    plain = _copied(case, name).get("is_plain", True) or is_known
+    if plain and not is_known and name == "x" and host.shape == dev.shape and host.dtype != torch.float64 and (made := _cast_path(case, dev)) is not None: return made, dev, True
     if plain and host.shape == dev.shape: return host.to(dev.dtype), dev, True
     if plain and host.numel() == dev.numel(): return host.to(dev.dtype).reshape(dev.shape), dev, True
     at = case.capture.tape["outputs"].get("net_input") if case.capture.tape and name == "x" else None

@@ -54,6 +54,8 @@ _CHAPTERS = {
     "losses": "direction huber",
     "step": "train_step",
     "train": "Fit fit predict",
+    "diagnosing": "Diagnosis diagnose",
+    "losslog": "diagnose_log",
     "recorder": "Contract Recorder",
     "scores": "skill",
     "backtest": "Cost run_backtest",

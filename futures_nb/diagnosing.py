@@ -211,9 +211,11 @@ def _is_dust(v):
     if len(some) < 4: return False
     least = float(some.min())
     small = some[some < 1e5 * least]
-    k = small / least
-    whole = (k - k.round()).abs() < 2e-3 * k.clamp(min=1)
-    return bool(float(some.max()) > 1e9 * least and (k < 4096).all() and whole.double().mean() > 0.95 and len(small) >= 0.3 * len(some))
+    if not float(some.max()) > 1e9 * least or len(small) < 3: return False
+    for part in range(1, 17):                                # the smallest may itself be a few units of the last place
+        k = small * part / least
+        if bool((k < 4096).all()) and float(((k - k.round()).abs() < 1e-3 + 1e-6 * k).double().mean()) > 0.95: return True
+    return False
 
 
 def _wild_columns(case, t, limit):
@@ -257,13 +259,15 @@ def _name_column(case, j):
     x, raw, known = case.flat(), case.flat("raw"), _scaling(case)
     v = raw[:, j] if raw is not None and raw.shape == x.shape else x[:, j] * known[1][j] + known[0][j] if known else None
     scale = float(known[1][j]) if known else None
-    if _is_dust(x[:, j]) or (raw is not None and raw.shape == x.shape and _is_dust(raw[:, j])):
+    others = [c.flat() for c in case.family()]                # the same column in all recorded steps: a batch may hold few rows that tell
+    whole = torch.cat([t[:, j] for t in others if t is not None and t.shape[1] == x.shape[1]])
+    if _is_dust(x[:, j]) or _is_dust(whole) or (raw is not None and raw.shape == x.shape and _is_dust(raw[:, j])):
         return "FEATURE_RESIDUE", "; most of its numbers are whole multiples of one tiny number" + (f", its scale is {scale:.3g}" if scale else "")
     if scale is not None and v is not None:
         top = float(v[torch.isfinite(v)].abs().max()) if bool(torch.isfinite(v).any()) else 0.0
         if scale < 1e-9 or scale < 1e-12 * top: return "SCALER_TINY", f"; its scale is {scale:.3g} for raw values up to {top:.3g}"
         return "FEATURE_UNSAFE_DIV", f"; its scale is {scale:.3g}, so the feature itself reaches {top:.3g}"
-    if float((x[:, j] == x[:, j].median()).double().mean()) > 0.5 and float(x[:, j].abs().max()) > 1e9: return "SCALER_TINY", "; more than half of its rows are equal: a scale of zero, floored at almost nothing"
+    if float((whole == whole.median()).double().mean()) > 0.5 and float(x[:, j].abs().max()) > 1e9: return "SCALER_TINY", "; more than half of its rows are equal: a scale of zero, floored at almost nothing"
     return "FEATURE_UNSAFE_DIV", ""
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-16
@@ -504,7 +508,7 @@ def _is_other_batch(case, name, have, rows):
 
 def _second_observation(case, verdict):
     """COPY and COMPUTE accuse hardware only when seen twice: what the sentence may say."""
-    n = sum(1 for c in case.captures if any(w.get("trigger") == "copy" for w in c.manifest.get("why", [])))
+    n = sum(1 for c in case.captures if c is case.capture or any(w.get("trigger") == "copy" for w in c.manifest.get("why", [])) or (number((c.manifest.get("copy") or {}).get("n_words_differ")) or 0) > 0)
     return f"; seen in {n} recorded steps" if n > 1 else "; seen once, so no hardware is accused"
 
 # %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-25

@@ -20,7 +20,7 @@ import warnings
 import weakref
 import zlib
 from collections import Counter, deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MethodType
 
@@ -64,6 +64,7 @@ _SAME = {word: name for name, words in _WORDS.items() for word in words.split()}
 
 def name_batch(batch) -> dict:
     """`{name: value}` of what a batch holds: tensors as they are, arrays as tensors of the same memory, other values untouched."""
+    if type(batch) is dict and all(type(v) is torch.Tensor for v in batch.values()): return {_SAME.get(str(k).lower(), str(k)): v for k, v in batch.items()}
     found = {}
     def put(name, value):
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.flags.writeable: value = torch.from_numpy(value)
@@ -120,55 +121,66 @@ def _crc(t):
     except TypeError: return zlib.crc32(t.view(torch.uint8).numpy() if t.ndim else t.reshape(1).view(torch.uint8).numpy())   # bfloat16
 
 
-def _abs_max(t):
-    """Largest absolute value, a tensor without a host read; NaN where there is one."""
-    low, high = torch.aminmax(t.detach())
-    return torch.maximum(-low, high)
+def _range(t):
+    """Smallest and largest value, on the device; NaN where there is one."""
+    return torch.aminmax(t.detach())
+
+
+def _abs_max(found):
+    """Largest absolute value of a range, a number; NaN if there is one. None for none."""
+    if found is None: return None
+    low, high = found[0].item(), found[1].item()
+    return math.nan if low != low or high != high else max(-low, high)
+
+
+def _abs_max_there(found, device):
+    """The same without waiting for the device."""
+    return torch.maximum(-found[0], found[1]).to(device)
 
 # %% ../nbs/04_training/17_recorder.ipynb #17-recorder-13
 class _Listening:
-    """Inside `with`: `backward`, `autograd.grad` and the clipping functions report to `step` before they work."""
-    def __init__(self, step): self.step = step
+    """Between `start` and `stop`, `backward`, `autograd.grad` and the clipping functions report to the step of `rec` before they work."""
+    def __init__(self, rec): self.rec = weakref.ref(rec)
 
-    def __enter__(self):
+    def start(self):
         self.old = torch.autograd.backward, torch.autograd.grad, _clip_grad._group_tensors_by_device_and_dtype
-        step, (backward, grad, group) = self.step, self.old
-        def listening(fn):
-            def call(*args, **kwargs):
-                if step.is_busy: return fn(*args, **kwargs)
-                root = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
-                if step.before_backward(root) and fn is backward: args, kwargs = step.poison(root, args, kwargs)
-                try: return fn(*args, **kwargs)
-                finally: step.after_backward()
-            return call
-        def grouped(*args, **kwargs):
-            frame = sys._getframe(1)
-            step.clipped(frame.f_code.co_name, frame.f_locals)
-            return group(*args, **kwargs)
-        self.new = listening(backward), listening(grad), grouped
-        torch.autograd.backward, torch.autograd.grad, _clip_grad._group_tensors_by_device_and_dtype = self.new
-        return self
+        torch.autograd.backward, torch.autograd.grad, _clip_grad._group_tensors_by_device_and_dtype = self.backward, self.grad, self.grouped
 
-    def __exit__(self, *why):
+    def stop(self):
         torch.autograd.backward, torch.autograd.grad, _clip_grad._group_tensors_by_device_and_dtype = self.old
+
+    def call(self, fn, args, kwargs, may_poison):
+        step = self.rec()._current
+        if step is None or step.is_busy or step.is_over: return fn(*args, **kwargs)
+        root = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
+        if step.before_backward(root) and may_poison: args, kwargs = step.poison(root, args, kwargs)
+        try: return fn(*args, **kwargs)
+        finally: step.after_backward()
+
+    def backward(self, *args, **kwargs): return self.call(self.old[0], args, kwargs, True)
+    def grad(self, *args, **kwargs): return self.call(self.old[1], args, kwargs, False)
+
+    def grouped(self, *args, **kwargs):
+        frame, step = sys._getframe(1), self.rec()._current
+        if step is not None and not step.is_busy and frame.f_code.co_name in ("_clip_grads_with_norm_", "clip_grad_value_"):
+            step.clipped(frame.f_code.co_name, frame.f_locals)
+        return self.old[2](*args, **kwargs)
 
 # %% ../nbs/04_training/17_recorder.ipynb #17-recorder-15
 class _Step:
     """One recorded step; `forward(out)` and `loss(value)` give back what they are given."""
     is_busy = False                     # the recorder is at work itself: nothing of it is noted
+    value = out = norm = x_dev = scaled = before = after = left = x_dev_seen = hidden = capture = tape = columns = input_name = lr = found = None
+    x_abs = y_abs = x_crc = dev_crc = is_same = loss_read = norm_read = x_abs_read = y_abs_read = None
+    loss_given = grads_old = is_over = is_done = has_stepped = is_skipped = False
+    n_clipped, buffers = 0, ()
 
     def __init__(self, rec, number, batch):
-        self.rec, self.number, self.began = rec, number, time.perf_counter()
-        self.order, self.words, self.marks, self.roots = [], [], {}, []
-        self.value = self.out = self.norm = self.x_dev = self.scaled = self.before = self.after = None
-        self.loss_given = self.grads_old = self.is_over = self.is_done = self.has_stepped = self.is_skipped = False
-        self.x_abs = self.y_abs = self.x_crc = self.dev_crc = self.is_same = None
-        self.triggers, self.x_dev_seen, self.buffers = [], None, {}
-        self.capture, self.tape, self.n_clipped = None, None, 0
+        self.rec, self.number = rec, number
+        self.order, self.words, self.marks, self.roots, self.triggers = [], [], {}, [], []
         self.batch = name_batch(batch)
-        self.host = {}
-        self.columns = next((list(v) for n, v in self.batch.items() if n == "columns" and not isinstance(v, torch.Tensor)), None)
-        if "x" in self.batch and hasattr(batch, "columns"): self.columns = list(batch.columns)
+        if "columns" in self.batch and not isinstance(self.batch["columns"], torch.Tensor): self.columns = list(self.batch["columns"])
+        elif hasattr(batch, "columns"): self.columns = list(batch.columns)
         rec._copy_batch(self)
 
     def note(self, what, **facts):
@@ -188,18 +200,20 @@ class _Step:
             self.value, self.loss_given = value, True
         return value
 
-    def __enter__(self):
-        self.listening = _Listening(self)
-        self.listening.__enter__()
-        if self.capture is not None: self.rec._tape_begins(self)
-        return self
 
-    def __exit__(self, kind, value, trace):
-        if self.tape is not None: self.rec._tape_ends(self)
-        self.listening.__exit__()
-        self.is_over = True
-        if kind is None and self.has_stepped: self.rec._ended(self)
-        elif kind is not None: self.rec._failed(self, value)
+def _enter(self):
+    self.rec._listening.start()
+    if self.capture is not None: self.rec._tape_begins(self)
+    return self
+
+def _exit(self, kind, value, trace):
+    if self.tape is not None: self.rec._tape_ends(self)
+    self.rec._listening.stop()
+    self.is_over = True
+    if kind is None and self.has_stepped: self.rec._ended(self)
+    elif kind is not None: self.rec._failed(self, value)
+
+_Step.__enter__, _Step.__exit__ = _enter, _exit
 
 # %% ../nbs/04_training/17_recorder.ipynb #17-recorder-16
 def before_backward(self, root):
@@ -238,7 +252,6 @@ def after_backward(self):
 
 def clipped(self, who, local):
     """A clipping function is at work: `who` it is, `local` its variables."""
-    if self.is_busy or who not in ("_clip_grads_with_norm_", "clip_grad_value_"): return
     if self.capture is not None: self.capture.grads_of(self.rec, "unscaled")
     if who == "clip_grad_value_": return self.note("clip_value", clip_value=float(local.get("clip_value", math.nan)))
     norm, grads = local.get("total_norm"), local.get("grads", ())
@@ -324,7 +337,7 @@ def _first_tensor(value):
     if isinstance(value, (list, tuple)): return next((t for v in value if (t := _first_tensor(v)) is not None), None)
     return next((v for v in vars(value).values() if isinstance(v, torch.Tensor)), None) if hasattr(value, "__dict__") else None
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-20
 def _custom_nodes(root):
     """Names of the custom `autograd.Function`s under `root`."""
     seen, todo, found = set(), [root.grad_fn], set()
@@ -336,7 +349,7 @@ def _custom_nodes(root):
         todo += [n for n, _ in node.next_functions]
     return sorted(found)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-21
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-22
 class Recorder:
     """Records every step of a loop around `model` and `opt`, and writes `run_dir/blackbox/` when something breaks.
 
@@ -355,14 +368,15 @@ class Recorder:
         n_events: int = 3,   # The first ones are kept; later ones are counted
         max_mb: float = 64,  # Size of one event [MB]
         skip: bool = True,   # A step whose loss, gradients or batch are bad changes no weight
+        look: int = 1,       # Steps between close looks (bytes, layers, norms of the weights); more is cheaper where steps take a millisecond
         live: int = 64,      # Steps between those recorded whole; also 0, 8, 16, 32
         wait: bool | None = None, # True: judge each step before the optimizer's; default: on the CPU, where nothing is gained by not waiting
     ):
-        for name, value in (("every", every), ("ring", ring), ("live", live)):
+        for name, value in (("every", every), ("ring", ring), ("live", live), ("look", look)):
             if not (isinstance(value, int) and value > 0): raise DataError(f"Recorder: {name} is {value!r}; pass a positive number of steps")
         if not hasattr(opt, "param_groups"): raise DataError(f"Recorder: opt is {type(opt).__name__}; pass the torch optimizer itself")
         self.folder, self.model, self.opt, self.contract, self.every = Path(run_dir) / "blackbox", model, opt, contract, every
-        self.n_events, self.max_bytes, self.skip, self.live = n_events, int(max_mb * 1e6), skip, live
+        self.n_events, self.max_bytes, self.skip, self.live, self.look = n_events, int(max_mb * 1e6), skip, live, look
         given = scaler if isinstance(scaler, (list, tuple)) else [scaler]
         self.amp = next((s for s in given if hasattr(s, "unscale_")), None)
         self.columns_scaler = next((s for s in given if s is not None and not hasattr(s, "unscale_")), None)
@@ -377,28 +391,31 @@ class Recorder:
         self.ring = deque(maxlen=ring)
         _begin(self)
         self._set_hooks()
-
-    def step(self, batch=None): 
-        """A context for one step on `batch`: a dictionary, a pair, a tensor, or a list of batches."""
-        if self._current is not None and not self._current.is_done: self._ended(self._current)
-        self._current = _Step(self, self.n, batch)
-        self.n += 1
-        return self._current
-
-    def wrap(self, train_step):
-        """`train_step` with every call recorded; the batch is found among its arguments, the loss in what it returns."""
-        def recorded(*args, **kwargs):
-            with self.step(_find_batch([*args, *kwargs.values()])) as s:
-                result = train_step(*args, **kwargs)
-                self._read_result(s, result)
-            return result
-        return recorded
-
     def __enter__(self): return self
     def __exit__(self, *why): self.close()
     def __repr__(self): return f"Recorder({self.n} steps, {len(self.events)} events, {self.n_skipped} steps skipped)"
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-22
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-23
+def _step(self, batch=None):
+    """A context for one step on `batch`: a dictionary, a pair, a tensor, or a list of batches."""
+    if self._current is not None and not self._current.is_done: self._ended(self._current)
+    self._current = _Step(self, self.n, batch)
+    self.n += 1
+    return self._current
+
+
+def _wrap(self, train_step):
+    """`train_step` with every call recorded; the batch is found among its arguments, the loss in what it returns."""
+    def recorded(*args, **kwargs):
+        with self.step(_find_batch([*args, *kwargs.values()])) as s:
+            result = train_step(*args, **kwargs)
+            self._read_result(s, result)
+        return result
+    return recorded
+
+Recorder.step, Recorder.wrap = _step, _wrap
+
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-24
 def _begin(self):
     """Everything a recorder remembers, empty."""
     self.n = self.n_skipped = self.n_late = self._overflows = 0
@@ -408,9 +425,10 @@ def _begin(self):
     self._losses, self._ys, self._xs, self._unwritten = deque(maxlen=64), deque(maxlen=64), deque(maxlen=64), []
     self._is_dirty = self._has_matched = self._is_closed = self._live_next = self._has_reference = self._seen_backward = False
     self._is_fresh, self._started, self._ranks, self._n_moved = True, time.time(), None, 0
+    self._close_until, self._leaf_hooks, self._words = 0, [], None
     self._world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     self._rank = dist.get_rank() if self._world > 1 else 0
-    self._fuse = torch.zeros((), device=self._device)
+    self._fuse, self._listening, self._typical = torch.zeros((), device=self._device), _Listening(self), None
     self._buffers = [b for _, b in self._net.named_buffers()]
     self._files = "" if self._rank == 0 else f"-rank{self._rank}"
     self.folder.mkdir(parents=True, exist_ok=True)
@@ -431,9 +449,8 @@ def _set_hooks(self):
     top = self.model if is_compiled else self._net
     self._hooks = [top.register_forward_pre_hook(self._before_forward, with_kwargs=True), top.register_forward_hook(self._after_forward),
                    self.opt.register_step_pre_hook(self._before_step), self.opt.register_step_post_hook(self._after_step)]
-    if not is_compiled:
-        leaves = [(n, m) for n, m in self._net.named_modules() if n and not list(m.children())]
-        self._hooks += [m.register_forward_hook(self._leaf_hook(n)) for n, m in leaves]
+    self._leaves = [] if is_compiled else [(n, m) for n, m in self._net.named_modules() if n and not list(m.children()) and (m._parameters or m._buffers)]
+    self._leaf_hooks = []
     self._wrapped = []
     def zeroed(s, *args): self._is_dirty, self._is_fresh = False, True
     for owner in {id(o): o for o in (self.opt, self.model, self._net)}.values(): self._wrap_method(owner, "zero_grad", "zero_grad", zeroed)
@@ -447,7 +464,7 @@ def _set_hooks(self):
     self._at_exit = lambda: here() is not None and here().close()
     atexit.register(self._at_exit)
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-25
 def _wrap_method(self, owner, name, word, then, is_before=False):
     """Note `word` whenever `owner.name` is called; the method is the owner's own again after `close`."""
     old, own, here = getattr(owner, name), owner.__dict__.get(name), weakref.ref(self)
@@ -468,20 +485,26 @@ def _scale(self): return float(self.amp.get_scale()) if self.amp is not None and
 
 for _method in (_state, _generators, _tape_begins, _tape_ends, _set_hooks, _wrap_method, _scale): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-24
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-27
 def _copy_batch(self, s):
-    """Keep the batch as the loop has it, and decide whether this step is recorded whole."""
+    """Keep the batch as the loop has it, and decide how closely this step is looked at."""
     s.tensors = {n: t for n, t in s.batch.items() if isinstance(t, torch.Tensor)}
-    s.host = {n: t.detach().clone() if t.numel() * t.element_size() <= 8e6 else t.detach() for n, t in s.tensors.items()}
-    x, y = s.host.get("x"), s.host.get("y")
-    if x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
-    if y is not None and y.is_floating_point() and y.numel(): s.y_abs = _abs_max(y)
-    s.shapes = (*((n, tuple(t.shape), t.dtype) for n, t in s.tensors.items()), self._net.training)
+    s.host = {n: t.detach().clone() if t.nbytes <= 8e6 else t.detach() for n, t in s.tensors.items()}
+    x, y, n = s.host.get("x"), s.host.get("y"), s.number
+    s.is_close = n < 16 or n < self._close_until or n % self.look == 0
+    if n in (0, 8, 16, 32) or n % self.live == 0 or self._live_next: s.is_close = True
+    if (s.is_close or not self._wait) and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
+    if (s.is_close or self.contract is not None or not self._wait) and y is not None and y.is_floating_point() and y.numel(): s.y_abs = _range(y)
+    s.shapes = (*((k, t.shape, t.dtype) for k, t in s.host.items()), self._net.training)
     s.rng = self._generators()
-    s.buffers = [b.detach().clone() for b in self._buffers]
-    if not self._wait and not self._fused and s.number % self.every == 0: self._snapshot = s.number, self._state()
-    planned = s.number in (0, 8, 16, 32) or s.number % self.live == 0 or self._live_next or (s.shapes not in self._tapes and len(self._tapes) < 6)
-    if planned: s.capture, self._live_next = _Capture(self, s), False
+    if self._buffers: s.buffers = [b.detach().clone() for b in self._buffers]
+    if not self._wait and not self._fused and n % self.every == 0: self._snapshot = n, self._state()
+    if n in (0, 8, 16, 32) or n % self.live == 0 or self._live_next or (s.shapes not in self._tapes and len(self._tapes) < 6):
+        s.capture, self._live_next, s.is_close = _Capture(self, s), False, True
+    if s.is_close and not self._leaf_hooks: self._leaf_hooks = [m.register_forward_hook(self._leaf_hook(k)) for k, m in self._leaves]
+    elif not s.is_close and self._leaf_hooks:
+        for hook in self._leaf_hooks: hook.remove()
+        self._leaf_hooks = []
 
 
 def _norms(self):
@@ -502,19 +525,21 @@ def _before_forward(self, module, args, kwargs):
     if s.x_dev_seen is None:
         t = _first_tensor(list(args) + list(kwargs.values()))
         if t is not None:
-            self._look_at_input(s, t)
+            s.x_dev_seen = t
+            if s.is_close or not self._wait: self._look_at_input(s, t)
+            elif self.contract is not None and t.is_floating_point() and t.numel(): s.x_abs = _range(t)
             if tape is not None: name_in_tape(tape, t)
-        if self._last is not None: s.before, s.left = self._norms(), self._last
+        if self._last is not None and s.is_close: s.before, s.left = self._norms(), self._last
     if tape is not None: tape.paused = False
     s.is_busy = False
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-28
 def _look_at_input(self, s, t):
     """Compare what the net got with what the loop had."""
     s.x_dev_seen = t
     s.input_name = "x" if "x" in s.host and s.host["x"].numel() == t.numel() else next((n for n, v in s.host.items() if v.numel() == t.numel() and v.numel() > 1), "x")
     had, t = s.host.get(s.input_name), t.detach()
-    if t.is_floating_point() and t.numel(): s.x_abs = _abs_max(t)
+    if t.is_floating_point() and t.numel(): s.x_abs = _range(t)
     if t.device.type != "cpu": s.x_dev, s.dev_crc = t.clone(), bit_sums(t)
     elif t.layout == torch.strided: s.dev_crc = _crc(t)
     if had is None or had.numel() != t.numel(): s.x_dev = t.clone()
@@ -536,14 +561,14 @@ def _leaf_hook(self, name):
         if type(out) is not torch.Tensor: out = _first_tensor(out)
         if out is None or not out.is_floating_point() or not out.numel(): return
         if s.tape is not None: s.tape.paused = True
-        found = torch.aminmax(out.detach())
+        found = _range(out)
         s.marks[name] = found if name not in s.marks else (torch.minimum(found[0], s.marks[name][0]), torch.maximum(found[1], s.marks[name][1]))
         if s.tape is not None: s.tape.paused = False
     return hook
 
 for _method in (_copy_batch, _norms, _open_step, _before_forward, _look_at_input, _after_forward, _leaf_hook): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-26
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-30
 def _before_step(self, opt, args, kwargs):
     s = self._open_step(only_inside=False)
     if s is None: return
@@ -554,13 +579,16 @@ def _before_step(self, opt, args, kwargs):
     s.hidden = None
     grads = [p.grad for p in self._params if p.grad is not None]
     if grads and s.n_clipped < len(grads): s.norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-    s.note("step", lr=[float(g["lr"]) for g in opt.param_groups])
+    s.lr = float(opt.param_groups[0]["lr"])
+    s.note("step", lr=[g["lr"] for g in opt.param_groups] if len(opt.param_groups) > 1 else [s.lr])
     if self._wait: self._decide_now(s)
     elif self._fused: self._blow(s, opt)
 
 
 def _decide_now(self, s):
-    s.triggers = self._judge(s)
+    if not s.is_close and self.contract is None and self._is_ordinary(s): return
+    if not s.is_close: self._look_late(s)
+    s.triggers += self._judge(s)
     if not s.triggers: return
     if s.capture is None: s.capture = self._state_before(s)
     s.capture.grads_of(self, "step")
@@ -569,12 +597,28 @@ def _decide_now(self, s):
         for p in self._params: p.grad = None
 
 
+def _is_ordinary(self, s):
+    """A quick yes for nearly every step: finite, below the limit, called in the order of the step before."""
+    s.loss_read, s.norm_read = _read(s.value), _read(s.norm)
+    return (s.words == self._words and len(self._losses) >= 8 and s.loss_read is not None and s.norm_read is not None and math.isfinite(s.norm_read)
+            and s.loss_read < 1e3 and not s.grads_old)
+
+
+def _look_late(self, s):
+    """What a close look would have seen, made up for as far as it still can be."""
+    x, y = s.host.get("x"), s.host.get("y")
+    if s.x_crc is None and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
+    if s.y_abs is None and y is not None and y.is_floating_point() and y.numel(): s.y_abs = _range(y)
+    if s.x_dev_seen is not None and s.input_name is None: self._look_at_input(s, s.x_dev_seen)
+    if s.before is None and self._last is not None: s.before, s.left = self._norms(), self._last
+
+
 def _is_to_skip(self, s):
     kinds = {t["trigger"] for t in s.triggers}
     if self._world > 1: return s.norm is not None and not math.isfinite(float(s.norm))    # what all ranks see alike
     return bool(kinds & {"nonfinite", "loss", "contract", "target", "input", "copy"})
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-31
 def _state_before(self, s):
     """The state before this step, taken late: the optimizer has not moved yet, the buffers are those of the step's start."""
     capture = _Capture(self, s)
@@ -587,10 +631,11 @@ def _is_bad_here(self, s):
     """Device bool: the loss or the batch of this rank is bad, by the limits known so far."""
     loss = s.value.detach().float().mean()
     bad = ~torch.isfinite(loss)
-    y = s.y_abs.to(loss.device).float() if s.y_abs is not None else torch.ones((), device=loss.device)
+    y = _abs_max_there(s.y_abs, loss.device).float() if s.y_abs is not None else torch.ones((), device=loss.device)
     bad |= loss > self._loss_limit(y)
+    if s.y_abs is not None and len(self._ys) >= 8: bad |= ~(y <= max(1e3, 1e4 * self._typical_values()[1]))
     for value, limit in ((s.x_abs, self.contract and self.contract.x_abs), (s.y_abs, self.contract and self.contract.y_abs)):
-        if value is not None and limit is not None: bad |= ~(value.to(loss.device) <= limit)
+        if value is not None and limit is not None: bad |= ~(_abs_max_there(value, loss.device) <= limit)
     return bad
 
 
@@ -614,25 +659,29 @@ def _after_step(self, opt, args, kwargs):
         if s.found is None: del opt.found_inf
         else: opt.found_inf = s.found
     self._is_dirty = True
-    s.after = self._norms()
-    self._last = s.after, s.number
+    if s.is_close or (s.number + 1) % self.look == 0 or s.number + 1 in (32, self._close_until) or (s.number + 1) % self.live == 0: self._last = self._norms(), s.number
     if s.capture is not None and not s.is_skipped: s.capture.post = self._state()
     s.is_busy = False
     if s.tape is not None: s.tape.paused = False
     if s.is_over: self._ended(s)
 
-for _method in (_before_step, _decide_now, _is_to_skip, _state_before, _is_bad_here, _blow, _after_step): setattr(Recorder, _method.__name__, _method)
+for _method in (_before_step, _decide_now, _is_ordinary, _look_late, _is_to_skip, _state_before, _is_bad_here, _blow, _after_step): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-28
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-33
 def _loss_limit(self, y_abs):
     """The loss that no healthy step reaches; `y_abs` (a number or a tensor) is the largest target of the batch."""
     is_tensor = isinstance(y_abs, torch.Tensor)
     at_least_one = (lambda v: torch.clamp(torch.nan_to_num(v, 1.0), min=1.0)) if is_tensor else (lambda v: max(1.0, v) if v == v else 1.0)
     if len(self._losses) < 8: return 1e4 * at_least_one(y_abs) ** 2
-    if self._limit is None or self._limit[0] != len(self._losses) + self.n // 8:
-        typical = statistics.median(self._ys) if self._ys else 1.0
-        self._limit = len(self._losses) + self.n // 8, max(1e3, 1e4 * abs(statistics.median(self._losses))), max(typical, 1e-30)
-    return self._limit[1] * at_least_one(y_abs / self._limit[2]) ** 2
+    loss, typical, _ = self._typical_values()
+    return max(1e3, 1e4 * abs(loss)) * at_least_one(y_abs / max(typical, 1e-30)) ** 2
+
+
+def _typical_values(self):
+    """Medians of the last 64 healthy steps, taken anew every 8 steps: loss, largest |y|, largest |x|."""
+    if self._typical is None or self.n - self._typical[0] >= 8 or len(self._losses) < 16:
+        self._typical = self.n, [statistics.median(kept) if kept else 1.0 for kept in (self._losses, self._ys, self._xs)]
+    return self._typical[1]
 
 
 def _read(t):
@@ -644,7 +693,7 @@ def _judge(self, s):
     """The triggers of step `s`; here numbers are read from the device."""
     found = []
     def trigger(kind, **detail): found.append(dict(trigger=kind, step=s.number, detail=detail))
-    s.loss_read, s.norm_read, x_abs, y_abs = (_read(v) for v in (s.value, s.norm, s.x_abs, s.y_abs))
+    s.loss_read, s.norm_read, x_abs, y_abs = _read(s.value), _read(s.norm), _abs_max(s.x_abs), _abs_max(s.y_abs)
     s.x_abs_read, s.y_abs_read = x_abs, y_abs
     limit = self._loss_limit(1.0 if y_abs is None else y_abs)
     has_scale = self._scale() is not None
@@ -654,30 +703,36 @@ def _judge(self, s):
     if s.norm_read is not None and not math.isfinite(s.norm_read) and (not has_scale or self._overflows >= 16):
         trigger("nonfinite", what="grad_norm", value=s.norm_read, in_a_row=self._overflows, is_local=s.loss_read is None or math.isfinite(s.loss_read))
     if self.contract is not None:
-        for fact in self.contract.broken(s.host.get("x"), s.host.get("y"), x_abs if x_abs is not None else _read(_abs_max(s.host["x"])) if "x" in s.host else None, y_abs, s.columns):
+        for fact in self.contract.broken(s.host.get("x"), s.host.get("y"), x_abs if x_abs is not None else _abs_max(_range(s.host["x"])) if "x" in s.host else None, y_abs, s.columns):
             trigger("contract", **fact)
-    if y_abs is not None and (not math.isfinite(y_abs) or (len(self._ys) >= 8 and y_abs > 1e4 * max(statistics.median(self._ys), 1e-30) and y_abs > 1e3)):
-        trigger("target", value=y_abs, median=statistics.median(self._ys) if self._ys else None)
-    if x_abs is not None and len(self._xs) >= 8 and not x_abs <= 1e6 * max(statistics.median(self._xs), 1.0) and x_abs == x_abs: trigger("input", value=x_abs, median=statistics.median(self._xs))
+    typical_y, typical_x = self._typical_values()[1:]
+    if y_abs is not None and (not math.isfinite(y_abs) or (len(self._ys) >= 8 and y_abs > 1e4 * max(typical_y, 1e-30) and y_abs > 1e3)): trigger("target", value=y_abs, median=typical_y)
+    if x_abs is not None and len(self._xs) >= 8 and x_abs > 1e6 * max(typical_x, 1.0): trigger("input", value=x_abs, median=typical_x)
     if s.before is not None: self._judge_weights(s, trigger)
     self._judge_copy(s, trigger)
     for rule in _broken_order(s.words, s.order, has_scale, s.grads_old, self._seen_backward):
         trigger("order", rule=rule, order=s.words[:], usual=self._usual_order())
     self._seen_backward |= "backward" in s.words
+    if not found: self._words = [*s.words]
     return found
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-34
 def _median(self): return statistics.median(self._losses) if self._losses else None
 def _usual_order(self): return self._orders.most_common(1)[0][0].split() if self._orders else None
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-29
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-35
 def _judge_weights(self, s, trigger):
     """Weights at this forward against those that the last optimizer step left."""
     left, number = s.left
+    if torch.equal(s.before, left): return
     moved = (s.before != left) & ~(torch.isnan(s.before) & torch.isnan(left))
     if not bool(moved.any()): return
-    self._n_moved += 1
-    if s.number - number > 1 or (self._n_moved > 2 and self._n_moved > s.number // 2): return    # somebody writes weights at every step, and means it
+    self._n_moved += s.number - number == 1
+    if self._n_moved > 2 and self._n_moved > s.number // (2 * self.look): return    # somebody writes weights at every step, and means it
+    if s.number - number > 1:                                # steps in between were not looked at: more than they can have moved
+        sizes = torch.tensor([float(p.numel()) for p in self._watched], device=left.device)
+        moved = (s.before - left).abs() > 1e3 * (left + (s.number - number) * max(float(g["lr"]) for g in self.opt.param_groups) * sizes.sqrt() + 1e-3)
+        if not bool(moved.any()): return
     names = [n for n, p in self._named.items() if p.numel()]
     at = [k for k, m in enumerate(moved.tolist()) if m]
     trigger("weights", between=f"end of step {number} and forward of {s.number}", params=[names[k] for k in at][:32], n_params=len(at),
@@ -691,7 +746,8 @@ def _judge_copy(self, s, trigger):
     if s.is_same is None: return
     if s.is_same: self._has_matched = True
     elif self._has_matched and "changed" not in self._paths:
-        trigger("copy", name=s.input_name, **_difference(s.host[s.input_name], s.x_dev))
+        facts = _difference(s.host[s.input_name], s.x_dev)
+        if facts.get("n_words_differ") != 0: trigger("copy", name=s.input_name, **facts)
 
 
 def _difference(had, got):
@@ -705,7 +761,7 @@ def _difference(had, got):
     columns = differs.reshape(-1, differs.shape[-1]).any(0).nonzero().flatten().tolist() if differs.ndim > 1 else []
     return dict(n_words_differ=n, n_words=got.numel(), rows=[rows[0], rows[-1]], n_rows=len(rows), columns=columns[:32])
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-36
 def _broken_order(words, order, has_scale, grads_old, seen_backward) -> list:
     """Names of the rules that this order of calls breaks."""
     found = []
@@ -746,9 +802,9 @@ def _learn_path(self, tape):
     elif goal is not None: self._paths["plain"] += 1
     if getattr(self, "_n_changed", 0) >= 2 and not self._paths["plain"]: self._paths["changed"] += 1
 
-for _method in (_loss_limit, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
+for _method in (_loss_limit, _typical_values, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-31
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-38
 def _ended(self, s):
     """Step `s` is over: judge it now, or in a while on a device that is not waited for."""
     if s.is_done: return
@@ -757,8 +813,10 @@ def _ended(self, s):
     s.out, s.roots, s.scaled, s.hidden = None, [], None, None
     if s.x_dev_seen is not None: s.x_dev_seen = s.x_dev_seen.detach()
     self.ring.append(s)
-    self._orders[" ".join(w for w in s.words if w != "loss")] += 1
-    if self._wait and not s.has_stepped: s.triggers = self._judge(s)
+    if s.loss_given and "loss" in s.words: s.words.remove("loss")   # whether it was said is not part of the order
+    s.said = " ".join(s.words)
+    self._orders[s.said] += 1
+    if self._wait and not s.has_stepped: s.triggers += self._judge(s)
     if self._wait: return self._finish(s)
     self._pending.append(s)
     if len(self._pending) >= self.every: self._look()
@@ -781,8 +839,7 @@ def _look(self):
 
 
 def _finish(self, s):
-    late = _broken_order(s.words, s.order, self._scale() is not None, False, False) if not s.triggers else []
-    if "clip_after_step" in late: s.triggers.append(dict(trigger="order", step=s.number, detail=dict(rule="clip_after_step", order=s.words, usual=self._usual_order())))
+    if s.words and s.words[-1].startswith("clip") and not s.triggers and "clip_after_step" in _broken_order(s.words, s.order, False, False, False): s.triggers.append(dict(trigger="order", step=s.number, detail=dict(rule="clip_after_step", order=s.words, usual=self._usual_order())))
     self._compare_ranks(s)
     if s.triggers: self._event(s)
     else:
@@ -794,10 +851,10 @@ def _finish(self, s):
             if not self._has_reference and s.number >= 8: self._write(s, "reference")
     self._trace(s)
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-39
 def _event(self, s):
     """Write an event, unless there are enough; then only count it."""
-    kind = s.triggers[0]["trigger"]
+    kind, self._close_until = s.triggers[0]["trigger"], s.number + 17
     self._kinds[kind] += 1
     if len(self.events) >= self.n_events or self._kinds[kind] > 2:
         self.n_late += 1
@@ -816,7 +873,7 @@ def _failed(self, s, error):
     if s.has_stepped: return self._ended(s)
     s.triggers = [*self._judge(s), dict(trigger="exception", step=s.number, detail=dict(what=f"{type(error).__name__}: {error}"[:500]))]
     if s.capture is None: s.capture = self._state_before(s)
-    s.is_done = True
+    s.is_done, s.said = True, " ".join(s.words)
     self._finish(s)
 
 
@@ -835,7 +892,7 @@ def _compare_ranks(self, s):
 
 for _method in (_ended, _look, _finish, _event, _failed, _compare_ranks): setattr(Recorder, _method.__name__, _method)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-33
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-41
 def plain_json(value):
     """`value` with NaN and infinities as strings, tensors as lists and paths as text: strict JSON can hold it."""
     if isinstance(value, torch.Tensor): value = value.detach().cpu().tolist()
@@ -848,11 +905,10 @@ def plain_json(value):
 
 def _trace(self, s):
     """One line per step."""
-    x_hash = s.x_crc if isinstance(s.x_crc, int) else None
-    line = dict(step=s.number, loss=s.loss_read, grad_norm=s.norm_read, update=_moved(s.capture), lr=next((o["lr"][0] for o in s.order if o["what"] == "step"), None),
-                fuse=int(s.is_skipped), x_hash=x_hash, x_dev_hash=s.dev_crc if isinstance(s.dev_crc, int) else None, x_abs=s.x_abs_read, y_abs=s.y_abs_read,
-                order=" ".join(s.words), seconds=round(time.time() - self._started, 3))
-    if (s.number + 1) % self.every == 0: line["param_sum"] = sum(bit_sums(p) for p in self._watched).tolist()
+    line = dict(step=s.number, loss=s.loss_read, grad_norm=s.norm_read, update=None if s.capture is None else _moved(s.capture), lr=s.lr, fuse=int(s.is_skipped),
+                x_hash=s.x_crc if type(s.x_crc) is int else None, x_dev_hash=s.dev_crc if type(s.dev_crc) is int else None, x_abs=s.x_abs_read, y_abs=s.y_abs_read,
+                order=s.said, seconds=time.time() - self._started)
+    if (s.number + 1) % (4 * self.every) == 0: line["param_sum"] = sum(bit_sums(p) for p in self._watched).tolist()
     if s.triggers: line["triggers"] = [t["trigger"] for t in s.triggers]
     self._lines.append(line)
     self._unwritten.append(line)
@@ -863,8 +919,14 @@ def _trace(self, s):
 def _flush(self):
     if self._unwritten:
         with open(self.folder / f"trace{self._files}.jsonl", "a", encoding="utf-8") as f:
-            f.writelines(json.dumps(plain_json(line), allow_nan=False) + "\n" for line in self._unwritten)
+            f.writelines(_line(line) + "\n" for line in self._unwritten)
         self._unwritten = []
+
+
+def _line(line):
+    """One line of strict JSON: the quick way unless there is a NaN in it."""
+    try: return json.dumps(line, allow_nan=False)
+    except (ValueError, TypeError): return json.dumps(plain_json(line), allow_nan=False)
 
 
 def _moved(capture):
@@ -873,7 +935,7 @@ def _moved(capture):
     steps = [float((capture.post[n].float() - t.float()).abs().max()) for n, t in capture.pre.items() if n.startswith("param:") and t.numel() and n in capture.post]
     return max(steps, default=None)
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-42
 def _rerun(self, s, capture, tape, notes):
     """Play the step again on its own device, in its own precision: outputs per layer and gradients."""
     consts = self._tapes[s.shapes][1] if capture.tape is None else capture.consts
@@ -898,7 +960,7 @@ def _target_on(tape, s):
     if "y" in tape["inputs"] or "y" not in s.host: return None
     return next((n for n, facts in tape["inputs"].items() if n.startswith("const:") and facts["shape"] == list(s.host["y"].shape)), None)
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-34
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-43
 def _write(self, s, kind):
     """Write the folder of step `s`; it gets its name when it is complete. Returns the path."""
     capture, notes = s.capture, list(self.notes)
@@ -942,7 +1004,7 @@ def _scaler_tensors(scaler):
         if value is not None and np.asarray(value).dtype.kind in "fiu": found[key] = torch.tensor(np.asarray(value, dtype=np.float64))
     return found
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-44
 def _within(files, max_bytes):
     """The tensors that fit into `max_bytes`, the dispensable ones left out first, and the names of what was left out."""
     size = lambda: sum(t.numel() * t.element_size() for v in files.values() for t in v.values())
@@ -955,7 +1017,7 @@ def _within(files, max_bytes):
         files = files | {name: {n: t for n, t in files[name].items() if n not in gone}}
     return files, left
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-35
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-45
 def _manifest(self, s, kind, capture, tape, played, notes):
     row_ids = s.batch.get("row_ids")
     row_ids = row_ids.tolist() if isinstance(row_ids, torch.Tensor) else row_ids
@@ -1001,9 +1063,9 @@ def _acts(self, s, played):
     again = played.max_abs if played is not None else {}
     names = [*dict.fromkeys([*again, *s.marks])]
     shape = {n: list(ts[0].shape) for n, ts in played.layers.items()} if played is not None else {}
-    return {n: dict(max_abs=max(-float(s.marks[n][0]), float(s.marks[n][1]), key=lambda v: (v != v, v)) if n in s.marks else None, rerun=again.get(n), shape=shape.get(n), type=types.get(n)) for n in names}
+    return {n: dict(max_abs=_abs_max(s.marks.get(n)), rerun=again.get(n), shape=shape.get(n), type=types.get(n)) for n in names}
 
-
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-46
 def _copy_facts(self, s, tape):
     facts = dict(path=getattr(self, "path", None), is_plain="changed" not in self._paths, name=getattr(s, "input_name", None), is_same=s.is_same, is_previous=None)
     name = facts["name"]
@@ -1040,7 +1102,7 @@ def _environment(device):
         if driver.exists(): facts["driver"] = driver.read_text(encoding="utf-8").splitlines()[0]
     return facts
 
-# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-37
+# %% ../nbs/04_training/17_recorder.ipynb #17-recorder-48
 def _find_batch(values):
     """The batch among the arguments of a training step."""
     skipped = (torch.nn.Module, torch.optim.Optimizer, str, bytes, bool, int, float, type(None))
@@ -1070,7 +1132,7 @@ def close(self):
         if not self._has_reference: self._write(s, "reference")
         elif not (self.folder / f"{s.number:06d}{self._files}").exists(): self._write(s, "close")
     self._flush()
-    for hook in self._hooks: hook.remove()
+    for hook in self._hooks + self._leaf_hooks: hook.remove()
     for owner, name, own, ours in self._wrapped:
         if owner.__dict__.get(name) is ours:
             if own is None: delattr(owner, name)

@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     q = _add(commands, "lab", "Open the book in JupyterLab, on this machine only", "futures_nb lab --port 8890")
     q.add_argument("--port", type=int, default=8888)
     _add(commands, "info", "Versions, devices and where the book is", "futures_nb info")
+    q = _add(commands, "preflight", "Try copies, products, casts and clips on every device, in about ten seconds; exit status 1 if one is faulty", "futures_nb preflight --devices cuda:0 cuda:1")
+    q.add_argument("--devices", nargs="+", metavar="NAME", help="such as cuda:0 (default: all there are)")
+    q.add_argument("--budget", type=float, default=10.0, metavar="SECONDS", help="what does not fit in is not tested (default: 10)")
     for q in commands.choices.values():
         q.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
     return p
@@ -160,11 +163,18 @@ def _info(args):
     n = torch.cuda.device_count()
     print("accelerators: " + (", ".join(torch.cuda.get_device_name(i) for i in range(n)) or "none; the CPU trains"))
 
+
+def _preflight(args):
+    from futures_nb.devices import preflight
+    told = preflight(args.devices, budget=args.budget)
+    print(told)
+    if not told.ok: raise SystemExit(1)
+
 # %% ../nbs/06_running/04_cli.ipynb #04-cli-14
 def main(argv=None):
-    """Run the command; leaves by `SystemExit` with status 2 on bad input, 1 on a bug, 130 on an interrupt."""
+    """Run the command; leaves by `SystemExit` with status 2 on bad input, 1 on a bug or where `preflight` finds a fault, 130 on an interrupt."""
     args = parser().parse_args(argv)
-    command = {"run": _run, "ingest": _ingest, "features": _features, "report": _report, "diagnose": _diagnose, "lab": _lab, "info": _info}[args.command]
+    command = {"run": _run, "ingest": _ingest, "features": _features, "report": _report, "diagnose": _diagnose, "lab": _lab, "info": _info, "preflight": _preflight}[args.command]
     try:
         command(args)
     except DataError as error:

@@ -133,7 +133,7 @@ def test_only_the_first_rank_s_first_weights_count(tmp_path, monkeypatch):
 
     dataset, nets = fit_script.small_dataset(), [ResidualMLP(5, hidden=8), ResidualMLP(5, hidden=8)]
     with torch.no_grad():
-        nets[1].head.bias += 1
+        nets[1].readout.bias += 1
     options = dict(epochs=1, batch_size=64, lr=1e-3, weight_decay=0.0, warmup=0.0, clip=1.0, patience=1, seed=0)
     runs = [train._Run(net, net, train._optimizer(net, 1e-3, 0.0), train._config(net, dataset, "huber", torch.float32, options, with_data=True), tmp_path)
             for net in nets]
@@ -142,4 +142,4 @@ def test_only_the_first_rank_s_first_weights_count(tmp_path, monkeypatch):
         train._resume(runs[1])
     monkeypatch.setattr(train, "is_main", lambda: False)
     train._resume(runs[1])
-    assert torch.equal(nets[0].head.bias, nets[1].head.bias)
+    assert torch.equal(nets[0].readout.bias, nets[1].readout.bias)

@@ -41,7 +41,7 @@ def make_data(rng, tail=None, n=N_ROWS):
     """Raw columns of ten kinds with levels from 1e-4 to 1e5, scaled by median and interquartile range and clipped at 10."""
     z = rng.standard_normal((n, N_FEATURES)) if tail is None else rng.standard_t(tail, (n, N_FEATURES))
     raw = z.copy()
-    raw[:, 1] = np.exp(0.7 * z[:, 1]) * 1e3                # volume
+    raw[:, 1] = np.exp(0.7 * z[:, 1].clip(-6, 6)) * 1e3   # volume
     raw[:, 2] = 5000 + 40 * z[:, 2]                        # price level
     raw[:, 3] = 1e-4 * z[:, 3]                             # return
     raw[:, 4] = rng.integers(0, 5, n)                      # weekday

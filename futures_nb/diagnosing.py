@@ -14,7 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from .certificate import output_bound
 from .replay import adam_step_bound, compare_gradients, layer_rows, load_captures, load_trace, number, replay, replay_gradient, replay_loss, replay_step, replay_tensors
 from .tape import play
 
@@ -720,34 +722,41 @@ def _check_loss_value(case):
     name = "COPY_STALE" if abs(case.loss) < 10 * abs(exact) + 1e-9 else "COPY_BLOCK"
     return [Verdict(name, case.m["step"], f"every layer agrees with float64, and the loss is {case.loss:.5g} instead of {exact:.5g}: the target it was compared with is not the host's", "likely", f"with the host's target the same batch gives {exact:.4g}")]
 
-
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-36
 def _check_certificate(case):
-    """An output above the bound that weights and input allow is a fault of computing or copying, whatever else is true."""
-    bound = case._try("certificate", lambda: _certificate(case))
-    out = case.played.out if case.played is not None else None
-    row = case.layers[-1] if case.layers else None
-    if bound is None or row is None or row["live"] is None or out is None: return []
-    if not (row["live"] > bound * (1 + 1e-5)): return []
-    return [Verdict("COMPUTE_WRONG", case.m["step"], f"the output reaches {row['live']:.4g}; its weights allow {bound:.4g} for this input", "likely", where=dict(layers=[row["layer"]], stage=10))]
+    bounds = case._try("certificate", lambda: _certificate(case)) or {}
+    for name, said in (case.m.get("acts") or {}).items():
+        live = number(said.get("max_abs"))
+        if live is None or name not in bounds or not live > bounds[name] * (1 + 1e-5): continue
+        return [Verdict("COMPUTE_WRONG", case.m["step"], f"layer {name!r} reaches {live:.4g}; its weights allow {bounds[name]:.4g} for this input; seen once, so no hardware is accused", "proven", where=dict(layers=[name], stage=10))]
+    return []
+
+
+_PLAIN = {"ReLU": nn.ReLU, "Tanh": nn.Tanh, "Sigmoid": nn.Sigmoid, "GELU": nn.GELU, "Identity": nn.Identity, "Flatten": nn.Identity, "Dropout": nn.Identity}
 
 
 def _certificate(case):
-    """Product of operator norms for a chain of linear layers and activations that stretch nothing; None for any other net."""
-    mods, chain = (case.m.get("model") or {}).get("modules", []), []
-    leaf = [m for m in mods if not any(o["name"].startswith(m["name"] + ".") for o in mods if o is not m) and m["name"]]
-    if not leaf or any(m["type"] not in ("Linear", "ReLU", "Tanh", "Flatten", "Identity", "Dropout", "Sigmoid", "LeakyReLU") for m in leaf): return None
-    if any(m["type"] == "Dropout" and m.get("training") for m in leaf): return None
-    params, size = case.capture.params(), float(case.flat("x_dev").norm(dim=1).max()) if case.flat("x_dev") is not None else None
-    if size is None or any(not name.rsplit(".", 1)[0] in {m["name"] for m in leaf} for name in params): return None
-    for m in leaf:
-        if m["type"] == "Sigmoid": size = max(size, math.sqrt(sum(1 for _ in chain) or 1) * 1e6)
-        if m["type"] != "Linear": continue
-        w, b = params[f"{m['name']}.weight"].double(), params.get(f"{m['name']}.bias")
-        size = float(torch.linalg.matrix_norm(w, 2)) * size + (float(b.double().norm()) if b is not None else 0.0)
-        chain.append(size)
-    return size if math.isfinite(size) else None
+    """`layer -> bound` by `output_bound` for a Sequential of linear layers, LayerNorms and activations as it stood; None for any other net, and in float16."""
+    model, params, x = case.m.get("model") or {}, case.capture.params(), case.flat("x_dev")
+    parts = [m for m in model.get("modules", []) if m["name"]]
+    if x is None or not params or str(model.get("class")) != "Sequential" or any("." in m["name"] for m in parts): return None
+    if any(m["type"] == "Dropout" and m.get("training") for m in parts) or any(v.dtype != torch.float32 for v in params.values()) or (case.m.get("amp") or {}).get("autocast"): return None
+    layers = []
+    for m in parts:
+        w, b = params.get(f"{m['name']}.weight"), params.get(f"{m['name']}.bias")
+        if m["type"] == "Linear": layer = nn.Linear(w.shape[1], w.shape[0], bias=b is not None)
+        elif m["type"] == "LayerNorm" and w is not None: layer = nn.LayerNorm(w.shape, eps=float(number((m.get("config") or {}).get("eps", 1e-5))))
+        elif m["type"] in _PLAIN: layer = _PLAIN[m["type"]]()
+        else: return None
+        if w is not None: layer.load_state_dict({"weight": w} | ({"bias": b} if b is not None else {}))
+        layers.append(layer)
+    size = float(x.abs().max())
+    if not (math.isfinite(size) and size > 0 and all(bool(torch.isfinite(v).all()) for v in params.values())): return None
+    found = output_bound(nn.Sequential(*layers), x_abs=size, n_features=x.shape[1])
+    if not found.is_certified: return None
+    return {parts[int(k)]["name"]: float(bound) for k, bound in found.layers["bound"].items() if str(k).isdigit()}
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-36
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-38
 def _check_repeat(case):
     """The same forward twenty times on this CPU, in the recorded types: bit-equal, or this machine is flaky too."""
     if case.own is None or case.own.out is None: return []
@@ -759,7 +768,7 @@ def _check_repeat(case):
             return [Verdict("COMPUTE_FLAKY", case.m["step"], f"the same forward gave other bits when repeated on this CPU (repeat {k + 2})", "likely")]
     return []
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-38
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-40
 _RUNAWAY = ("exp", "expm1", "exp2", "div", "reciprocal", "pow", "log", "rsqrt", "sinh", "cosh", "log1p", "sqrt")
 
 
@@ -817,7 +826,7 @@ def _loss_given(case, given):
     played = play(case.capture.tape, replay_tensors(case.capture), dtype=torch.float64, device="cpu", given=given)
     return float((played.loss if played.loss is not None else sum(played.roots)).detach())
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-40
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-42
 def _order(case): return [o for o in case.m.get("order") or [] if isinstance(o, dict)]
 
 
@@ -858,7 +867,7 @@ def _stepped_without_zero(case):
         if w in ("step", "scaler_step"): return True
     return False
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-41
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-43
 def _check_calls(case):
     calls, found = [o["what"] for o in _order(case)], []
     rules = {d.get("rule"): d for d in case.why("order")}
@@ -898,7 +907,7 @@ def _root_over_loss(case):
 
 def _is_distributed(case): return int((case.m.get("checks") or {}).get("world_size") or 1) > 1
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-42
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-44
 def _has_inner_gradient(case):
     """The loss itself is made of a gradient (a penalty): more backward calls than forwards, and the tape cannot show the inner one."""
     calls = [o["what"] for o in _order(case)]
@@ -924,7 +933,7 @@ def _check_gradient(case):
 
 def _tolerant(case): return any(t in ("float16", "bfloat16") for t in (r["dtype"] for r in case.layers))
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-44
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-46
 def _state(case, key): return {k.split(":", 1)[1].rsplit(":", 1)[0]: v for k, v in case.capture.pre.items() if k.startswith("opt:") and k.endswith(":" + key)}
 
 
@@ -980,7 +989,7 @@ def _check_momentum(case):
 
 def _bad_grads(case): return any(isinstance(t.get("grad_norm"), float) and not math.isfinite(t["grad_norm"]) for t in case.trace if t.get("step", 0) <= case.capture.step)
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-46
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-48
 def _check_short(case, params, post):
     """Steps smaller than half a unit in the last place of a short type, or an eps that is zero in it."""
     why, got = _short_types(case), case.capture.gradient("step")
@@ -1016,7 +1025,7 @@ def _check_replayed_step(case, params, post):
     if not case.m.get("is_live") or len(rates) > 1: return []                 # a schedule may have changed more than the rate
     return [Verdict("UNKNOWN", case.m["step"], f"the weights after the step are not what {case.m['optimizer']['class']} makes of them: {_names(wrong)} differ by {max(off[k] for k in wrong):.3g}, the step is {max(moved.values()):.3g}", "unknown", where=dict(stage=15, params=wrong))]
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-47
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-49
 def _check_divergence(case):
     """Everything recorded is right, and the loss runs away because of the steps: weights of an earlier step repair it, shorter steps avoid it."""
     losses = [(t["step"], number(t.get("loss"))) for t in case.trace if t.get("loss") is not None and t.get("step", 0) <= case.capture.step]
@@ -1051,7 +1060,7 @@ def _rises(losses):
     while k > 0 and math.isfinite(v[k - 1]) and v[k] > 1.2 * v[k - 1]: n, k = n + 1, k - 1
     return n >= 3
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-49
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-51
 def _shorter_step(case, ref):
     """`(is_worse, sentence)`: one replayed step of full length raises this batch's loss, a hundredth of it does not."""
     for c in [case.capture] + ([ref] if ref is not None else []):
@@ -1069,7 +1078,7 @@ def _shorter_step(case, ref):
             return True, f"one step of step {c.step} at {lr:g} takes its loss from {start:.4g} to {full:.4g}, at {lr / 100:g} to {short:.4g}"
     return False, ""
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-51
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-53
 _CHECKS = [("raw data", _check_raw), ("features", _check_features), ("scaler", _check_scaler), ("target", _check_target), ("copy to the device", _check_copy), ("cast", _check_cast),
            ("replicas", _check_replicas), ("weights and buffers", _check_params), ("batch norm", _check_batch_norm), ("forward", _check_forward), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
            ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
@@ -1092,7 +1101,7 @@ def _ask(case):
             if table.get(name) == "ok": table[name] = "not asked: " + "; ".join(f"{k}: {v}" for k, v in case.skipped.items())[:160]
     return sorted(verdicts, key=lambda v: (v.stage, _RANK[v.confidence])), table
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-53
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-55
 def _choose(asked):
     """The diagnosis and its consequences from `[(case, verdicts)]`, by step."""
     first = next(((case, v) for case, v in asked if v), None)
@@ -1124,7 +1133,7 @@ def _expected_skip(case):
     last = [t for t in case.trace if t.get("step", 0) <= case.capture.step][-20:]
     return not (len(last) == 20 and all(isinstance(t.get("grad_norm"), float) and not math.isfinite(t["grad_norm"]) for t in last))
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-54
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-56
 @dataclass
 class Diagnosis:
     """What `diagnose` found: `.verdicts` (the cause first, then its consequences), `.excluded` (stage -> why it is not to blame), `.asked` (what every check said)."""
@@ -1156,7 +1165,7 @@ class Diagnosis:
         return ("<table><tr><th>verdict</th><th>confidence</th><th>stage</th><th>evidence, repair</th><th>remedy</th></tr>" + "".join(map(row, self.verdicts[:7])) + "</table>"
                 + (f"<details><summary>excluded</summary><table>{out}</table></details>" if out and not self.is_healthy else ""))
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-56
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-58
 def plot_diagnosis(self, ax=None):
     """The picture that convinces; returns the axes."""
     import matplotlib.pyplot as plt
@@ -1189,7 +1198,7 @@ def plot_diagnosis(self, ax=None):
 
 Diagnosis.plot = plot_diagnosis
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-58
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-60
 def _excluded(case, table, verdicts):
     out, x, y = {}, case.flat(), case.y
     broken = {v.name for v in verdicts}
@@ -1206,7 +1215,7 @@ def _excluded(case, table, verdicts):
     if ok("optimiser") and case.capture.post and case.capture.is_live and "skipped" not in [o["what"] for o in _order(case)]: out["optimiser"] = "the step is the one float64 makes of the recorded state"
     return {k: v for k, v in out.items() if k not in broken}
 
-# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-59
+# %% ../nbs/04_training/19_diagnosing.ipynb #19-diagnosing-61
 def diagnose(
     run_dir,             # The folder given to Recorder; nothing else is needed, no training code
     write: bool = True,  # Write `report.md` and `report.json` into it

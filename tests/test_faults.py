@@ -88,6 +88,20 @@ def test_ranks_that_disagree_are_named(tmp_path):
     assert diagnose(folder).is_healthy
 
 
+def test_output_above_its_certificate_needs_no_tape(tmp_path):
+    import json
+    folder = healthy(0, str(tmp_path), net_kind="layernorm", opt_kind="adamw", loop="plain").run()
+    assert diagnose(folder).is_healthy
+    for path in (tmp_path / "blackbox").glob("*/tape.json"): path.unlink()
+    path = sorted((tmp_path / "blackbox").glob("*/manifest.json"))[0]
+    manifest = json.loads(path.read_text())
+    layer = [name for name, said in manifest["acts"].items() if said["type"] == "Linear"][-1]
+    manifest["acts"][layer]["max_abs"] = 7e13
+    path.write_text(json.dumps(manifest))
+    found = diagnose(folder).verdicts[0]
+    assert (found.name, found.stage) == ("COMPUTE_WRONG", 10) and "weights allow" in found.evidence
+
+
 def test_log_of_the_first_case():
     log = {batch: 0.7 for batch in range(1, 49)} | {1: 1.0e28, 11: 2.6e30, 21: 1.4e29, 31: 2.2e35}
     found = diagnose_log(log, y_abs=5, last_op="float16")

@@ -166,7 +166,7 @@ def layer_rows(capture: Capture, played=None, own=None) -> list[dict]:
         rows.append(row)
     return rows
 
-
+# %% ../nbs/04_training/18_replay.ipynb #18-replay-17
 def _apart(seen, exact):
     """Largest difference; where both are not finite in the same way there is none, where only one is it is infinite."""
     n = min(len(seen), len(exact)) if seen.dim() else None
@@ -175,7 +175,7 @@ def _apart(seen, exact):
     same = (seen == exact) | (seen.isnan() & exact.isnan())
     return float(torch.where(same, 0.0, gap.nan_to_num(math.inf)).max()) if gap.numel() else 0.0
 
-# %% ../nbs/04_training/18_replay.ipynb #18-replay-22
+# %% ../nbs/04_training/18_replay.ipynb #18-replay-23
 def replay_gradient(capture: Capture, dtype=torch.float64, **change) -> dict:
     """`name -> gradient` of what backward was called on, summed over the step's backward calls."""
     return replay(capture, dtype=dtype, **change).grads()
@@ -189,7 +189,7 @@ def compare_gradients(seen: dict, exact: dict) -> tuple[float, float]:
     if not (na > 0 and nb > 0 and math.isfinite(na) and math.isfinite(nb)): return (na / nb if nb > 0 else math.nan), math.nan
     return na / nb, float((a / na) @ (b / nb))
 
-# %% ../nbs/04_training/18_replay.ipynb #18-replay-25
+# %% ../nbs/04_training/18_replay.ipynb #18-replay-26
 def _rates(capture, n):
     """The learning rates at the moment of the step, where the order of calls has them: a schedule changes them afterwards."""
     said = [o["lr"] for o in capture.manifest.get("order") or [] if isinstance(o, dict) and o.get("lr")]
@@ -220,7 +220,7 @@ def replay_step(capture: Capture, gradients=None, lr=None) -> dict:
     opt.step()
     return {name: p.detach() for name, p in after.items()}
 
-# %% ../nbs/04_training/18_replay.ipynb #18-replay-28
+# %% ../nbs/04_training/18_replay.ipynb #18-replay-29
 def adam_step_bound(betas=(0.9, 0.999)):
     """Largest move of a weight in one Adam step without decay, in learning rates; weight decay adds `lr * decay * |w|`."""
     b1, b2 = betas

@@ -3,7 +3,8 @@ import warnings
 
 import pytest
 
-from futures_nb.diagnosing import STAGES, VERDICTS, diagnose
+from futures_nb.checks import STAGES, VERDICTS
+from futures_nb.diagnosing import diagnose
 from futures_nb.losslog import diagnose_log
 from faults import kinds
 from faults.table import FAULTS, full_table, healthy_worlds, score, try_fault, try_healthy

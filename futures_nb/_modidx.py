@@ -1678,7 +1678,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.replay.load_captures': ('04_training/replay.html#load_captures', 'futures_nb/replay.py'),
                                    'futures_nb.replay.load_trace': ('04_training/replay.html#load_trace', 'futures_nb/replay.py'),
                                    'futures_nb.replay.number': ('04_training/replay.html#number', 'futures_nb/replay.py'),
-                                   'futures_nb.replay.replay': ('04_training/replay.html#replay', 'futures_nb/replay.py'),
+                                   'futures_nb.replay.replay_forward': ('04_training/replay.html#replay_forward', 'futures_nb/replay.py'),
                                    'futures_nb.replay.replay_gradient': ('04_training/replay.html#replay_gradient', 'futures_nb/replay.py'),
                                    'futures_nb.replay.replay_loss': ('04_training/replay.html#replay_loss', 'futures_nb/replay.py'),
                                    'futures_nb.replay.replay_step': ('04_training/replay.html#replay_step', 'futures_nb/replay.py'),

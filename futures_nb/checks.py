@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 
-from .replay import adam_step_bound, layer_rows, number, replay, replay_gradient, replay_loss, replay_tensors
+from .replay import adam_step_bound, layer_rows, number, replay_forward, replay_gradient, replay_loss, replay_tensors
 from .tape import play
 
 # %% ../nbs/04_training/19_checks.ipynb #19-checks-05
@@ -96,10 +96,10 @@ class _Case:
         return None if t is None or not t.dim() or not t.is_floating_point() else t.double().reshape(-1, t.shape[-1] if t.dim() > 1 else 1)
 
     @cached_property
-    def played(self): return self._try("float64 replay", lambda: replay(self.capture))
+    def played(self): return self._try("float64 replay", lambda: replay_forward(self.capture))
 
     @cached_property
-    def own(self): return self._try("replay in the recorded types", lambda: replay(self.capture, dtype=None))
+    def own(self): return self._try("replay in the recorded types", lambda: replay_forward(self.capture, dtype=None))
 
     @cached_property
     def own_plain(self): return self._try("host's batch through the tape", lambda: play(self.capture.tape, replay_tensors(self.capture), dtype=None))

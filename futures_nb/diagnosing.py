@@ -17,7 +17,7 @@ from torch import nn
 
 from .certificate import output_bound
 from .checks import DATA_CHECKS, STAGES, Verdict, _apart_means, _Case, _is_bad, _LARGEST, _names, _norm_modules, _short_types, _state, _try_repair, _usual_loss
-from .replay import compare_gradients, load_captures, load_trace, number, replay, replay_loss, replay_step, replay_tensors
+from .replay import compare_gradients, load_captures, load_trace, number, replay_forward, replay_loss, replay_step, replay_tensors
 from .tape import play
 
 # %% ../nbs/04_training/20_diagnosing.ipynb #20-diagnosing-05
@@ -129,7 +129,7 @@ def _check_repeat(case):
     if case.own is None or case.own.out is None: return []
     first = case.own.out.detach()
     for k in range(2):
-        again = case._try("repeat", lambda: replay(case.capture, dtype=None).out.detach())
+        again = case._try("repeat", lambda: replay_forward(case.capture, dtype=None).out.detach())
         if again is None or again.shape != first.shape: return []
         if not torch.equal(again.nan_to_num(1.5), first.nan_to_num(1.5)):
             return [Verdict("COMPUTE_FLAKY", case.m["step"], f"the same forward gave other bits when repeated on this CPU (repeat {k + 2})", "likely")]

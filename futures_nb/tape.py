@@ -62,6 +62,7 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self.ops, self.consts, self.notes, self.inputs = [], {}, [], {}
         self.paused, self.layer, self.n = False, "", 0
+        self.is_inside, self.source = False, {}              # in a gradient that is part of the loss; where a detached tensor came from
         self.names, self.held, self.places = {}, {}, {}      # by identity; what is held keeps its identity
         for name, t in dict(known).items(): self.know(name, t)
 
@@ -69,7 +70,7 @@ class Tape(TorchDispatchMode):
         """Call the tensor `t` `name` from now on; a tensor that has a name keeps it."""
         if id(t) in self.names: return self.names[id(t)]
         self.names[id(t)], self.held[name] = name, t
-        if (place := _place(t)) is not None: self.places[place] = name
+        if (place := _place(t)) is not None: self.places.setdefault(place, name)   # the first: a later `detach` of the same memory has no gradient
         if not (name[0] == "t" and name[1:].isdigit()):
             self.inputs[name] = dict(dtype=str(t.dtype)[6:], shape=list(t.shape), requires_grad=bool(t.requires_grad and t.is_leaf))
         return name
@@ -98,12 +99,17 @@ def _result(self, t):
 
 
 def _write(self, func, args, kwargs, out):
+    if func.namespace == "profiler": return
     name_of = lambda t: name_in_tape(self, t)
     entry = dict(op=str(func), args=to_json(args, name_of), kwargs=to_json(kwargs, name_of), layer=self.layer, grad=torch.is_grad_enabled())
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
     if not any(isinstance(t, torch.Tensor) for t in outs):   # a number that left for Python: what it decides there is not on the tape
         self.notes.append(f"{func} gave {out!r} to Python")
         return
+    if func is torch.ops.aten.detach.default:
+        name = entry["args"][0]["t"]
+        if self.is_inside: entry |= dict(op="aten.alias.default", args=[{"t": self.source.get(name, name)}])   # autograd takes up its saved tensor again
+        self.source[_result(self, out)] = self.source.get(name, name)
     drawn = torch.Tag.nondeterministic_seeded in func.tags and not _is_certain(func, args, kwargs)
     entry["out"] = [_result(self, t) for t in outs]
     entry |= dict(dtype=[str(t.dtype)[6:] if isinstance(t, torch.Tensor) else None for t in outs],
@@ -140,7 +146,7 @@ def _as_drawn(self, func, entry, outs):
     return [dict(entry, op="aten.clone.default", args=[const(t)], kwargs={}, out=[name], dtype=[dt], shape=[sh], **(dict(random=random) if k == 0 else dict(drawn=True)))
             for k, (t, name, dt, sh) in enumerate(zip(outs, entry["out"], entry["dtype"], entry["shape"])) if name is not None]
 
-# %% ../nbs/04_training/16_tape.ipynb #16-tape-10
+
 def _dispatch(self, func, types, args=(), kwargs=None):
     kwargs = kwargs or {}
     out = func(*args, **kwargs)
@@ -152,7 +158,7 @@ def _dispatch(self, func, types, args=(), kwargs=None):
 
 Tape.__torch_dispatch__ = _dispatch
 
-# %% ../nbs/04_training/16_tape.ipynb #16-tape-11
+# %% ../nbs/04_training/16_tape.ipynb #16-tape-10
 def tape_mark(tape, name, t):
     """Note that the layer `name` gave `t`, at this moment: a later operation may change it in place."""
     if id(t) in tape.names: tape.ops.append(dict(op="mark", layer=name, t=tape.names[id(t)]))
@@ -172,7 +178,7 @@ def tape_json(tape, outputs: dict | None = None, **more) -> dict:
     needed = used.union(*(_strings([e.get("args"), e.get("kwargs"), e.get("random"), e.get("t")]) for e in ops))
     return dict(format=1, inputs={n: v for n, v in tape.inputs.items() if n in needed}, ops=ops, outputs=outputs or {}, notes=sorted(set(tape.notes)), **more)
 
-# %% ../nbs/04_training/16_tape.ipynb #16-tape-13
+# %% ../nbs/04_training/16_tape.ipynb #16-tape-12
 _REFUSED = ("from_file", "set_", "set_data", "resize_", "_resize_output_", "data_ptr", "record_stream", "_local_scalar_dense")
 
 def _batch_norm(x, weight, bias, mean, var, training, momentum, eps, *rest):
@@ -206,7 +212,7 @@ _GENERAL = {
     "_scaled_dot_product_fused_attention_overrideable": _attention(1),
 }
 
-# %% ../nbs/04_training/16_tape.ipynb #16-tape-14
+
 def operation(
     name: str,               # As on a tape, e.g. `aten.mul.Tensor`
     is_general: bool = True, # Take the general form of an operation that one kind of device has
@@ -219,7 +225,7 @@ def operation(
     try: return getattr(getattr(torch.ops.aten, parts[1]), parts[2])
     except AttributeError as error: raise DataError(f"play: this torch {torch.__version__} has no {name}; play the tape with the version that wrote it") from error
 
-# %% ../nbs/04_training/16_tape.ipynb #16-tape-15
+# %% ../nbs/04_training/16_tape.ipynb #16-tape-13
 @dataclass
 class Played:
     """What a tape gave: every tensor by name, and the outputs that the tape names."""
@@ -243,7 +249,7 @@ class Played:
         found = torch.autograd.grad(root, list(leaves.values()), allow_unused=True)
         return {n: torch.zeros_like(t) if g is None else g for (n, t), g in zip(leaves.items(), found)}
 
-# %% ../nbs/04_training/16_tape.ipynb #16-tape-16
+# %% ../nbs/04_training/16_tape.ipynb #16-tape-14
 def _cast(t, dtype, device):
     return t.detach().to(device=device, dtype=dtype if dtype is not None and t.is_floating_point() else t.dtype, copy=True)
 

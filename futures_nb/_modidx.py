@@ -1672,6 +1672,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.replay.Capture.step': ('04_training/replay.html#capture.step', 'futures_nb/replay.py'),
                                    'futures_nb.replay._apart': ('04_training/replay.html#_apart', 'futures_nb/replay.py'),
                                    'futures_nb.replay._rates': ('04_training/replay.html#_rates', 'futures_nb/replay.py'),
+                                   'futures_nb.replay._shape_on_tape': ('04_training/replay.html#_shape_on_tape', 'futures_nb/replay.py'),
                                    'futures_nb.replay._until_last_root': ( '04_training/replay.html#_until_last_root',
                                                                            'futures_nb/replay.py'),
                                    'futures_nb.replay.adam_step_bound': ('04_training/replay.html#adam_step_bound', 'futures_nb/replay.py'),

@@ -109,6 +109,12 @@ def replay_tensors(capture: Capture, **change) -> dict:
     return tensors | change
 
 
+def _shape_on_tape(tape, name):
+    """The shape that the tensor `name` had, None if the tape does not say."""
+    made = next((op for op in tape["ops"] if op["op"] != "mark" and name in op["out"]), None)
+    return tape["inputs"].get(name, {}).get("shape") if made is None else (made.get("shape") or [None])[made["out"].index(name)]
+
+
 def replay_forward(capture: Capture, dtype=torch.float64, **change):
     """The step's forward and loss played again on the CPU in `dtype` (None: in the recorded types); `change` as in `replay_tensors`.
 
@@ -116,8 +122,10 @@ def replay_forward(capture: Capture, dtype=torch.float64, **change):
     """
     given, at = {}, capture.tape["outputs"].get("net_input") if capture.tape else None
     if "x" not in change and at is not None and "x_dev" in capture.batch and capture.manifest["step"] is not None:
-        if at == "x": change["x"] = capture.batch["x_dev"]
-        else: given = {at: capture.batch["x_dev"]}
+        dev, host = capture.batch["x_dev"], capture.batch.get("x_host")
+        if at == "x" or _shape_on_tape(capture.tape, at) not in (None, list(dev.shape)):     # the batch itself, or in parts
+            if host is None or dev.shape == host.shape: change["x"] = dev
+        else: given = {at: dev}
     return play(capture.tape, replay_tensors(capture, **change), dtype=dtype, device="cpu", given=given)
 
 

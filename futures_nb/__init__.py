@@ -66,6 +66,8 @@ _CHAPTERS = {
     "audits": "audit",
     "devices": "preflight",
     "recorder": "Contract Recorder",
+    "diagnosing": "Diagnosis diagnose",
+    "losslog": "diagnose_log",
     "scores": "skill",
     "backtest": "Cost run_backtest",
     "versus": "beat_table compare_forecasts compare_with_baselines",

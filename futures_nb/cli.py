@@ -66,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     q.add_argument("--n-jobs", type=int, default=1, help="processes")
     q = _add(commands, "report", "Write a run's report again from its files", "futures_nb report runs/demo")
     q.add_argument("run_dir")
+    q = _add(commands, "diagnose", "Say what broke a recorded run: the stage, the cause, the repair that was tried", "futures_nb diagnose runs/demo")
+    q.add_argument("run_dir", help="the folder given to Recorder; report.md and report.json are written into it")
     q = _add(commands, "lab", "Open the book in JupyterLab, on this machine only", "futures_nb lab --port 8890")
     q.add_argument("--port", type=int, default=8888)
     _add(commands, "info", "Versions, devices and where the book is", "futures_nb info")
@@ -148,6 +150,11 @@ def _report(args):
     from futures_nb.report import make_report
     print(f"report: {make_report(args.run_dir)}")
 
+
+def _diagnose(args):
+    from futures_nb.diagnosing import diagnose
+    print(f"{diagnose(args.run_dir)}\nreport: {Path(args.run_dir) / 'report.md'}")
+
 # %% ../nbs/06_running/04_cli.ipynb #04-cli-12
 def book_dir() -> Path:
     """The folder of the book's notebooks; raises `DataError` where the package was installed without its sources."""
@@ -184,7 +191,7 @@ def _preflight(args):
 def main(argv=None):
     """Run the command; leaves by `SystemExit` with status 2 on bad input, 1 on a bug or where `preflight` finds a fault, 130 on an interrupt."""
     args = parser().parse_args(argv)
-    command = {"run": _run, "train": _train, "ingest": _ingest, "features": _features, "report": _report, "lab": _lab, "info": _info, "preflight": _preflight}[args.command]
+    command = {"run": _run, "train": _train, "ingest": _ingest, "features": _features, "report": _report, "diagnose": _diagnose, "lab": _lab, "info": _info, "preflight": _preflight}[args.command]
     try:
         command(args)
     except DataError as error:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ["nbs/00_foundations/01_schema.ipynb", "nbs/01_data/06_quality.ipynb", "nbs/02_features/02_vpoc.ipynb", "nbs/02_features/04_shape.ipynb",
-            "nbs/04_training/11_train.ipynb", "nbs/index.ipynb"]
+            "nbs/04_training/13_train.ipynb", "nbs/index.ipynb"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.slow

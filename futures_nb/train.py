@@ -227,14 +227,14 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
             is_last, asked = run.batch == len(edges), stop.asked and alone
             is_due = asked or not is_last and run.step - run.committed >= options["checkpoint_every"]
             if is_due or is_last or run.step % LOOK == 0 or run.step <= run.watch:
-                if _look(run, options, bounds, tick): break
+                if _look(run, feed, options, bounds, tick): break
                 if not alone and run.step % LOOK == 0 and _any_rank(stop.asked, device): is_due = asked = True
             if is_due: _commit(run)
             if asked: raise KeyboardInterrupt
             if not alone and options["check_every"] and run.step % options["check_every"] == 0: check_replicas(run.net, run.step)
 
 # %% ../nbs/04_training/13_train.ipynb #11-train-37
-def _look(run, options, bounds, tick) -> bool:
+def _look(run, feed, options, bounds, tick) -> bool:
     """Look at the fuse; if it has blown go back to the step after the bad one, and True if steps have to be made again."""
     if run.fuse is None or not run.fuse.is_blown():
         run.n_looked = len(run.pending)
@@ -244,7 +244,8 @@ def _look(run, options, bounds, tick) -> bool:
     bad, n_again = run.pending[-1], run.step - run.pending[-1].step - 1
     while run.recent[-1][0] > bad.step: run.recent.pop()
     if options["on_blown"] is not None:
-        options["on_blown"](Blown(bad.step, bad.epoch, bad.result, run.model, run.optimizer, [(step, order[a:b]) for step, order, a, b in run.recent]))
+        recent = [(step, order[a:b]) for step, order, a, b in run.recent]
+        options["on_blown"](Blown(bad.step, bad.epoch, bad.result, run.model, run.optimizer, recent, run.out, options["columns"], _again(run, feed, options, bad, recent[-1][1])))
     run.step, run.batch, run.n_looked = bad.step + 1, bad.batch + 1, len(run.pending)
     for module, counts in zip(bounds, bad.counts): module.counts = counts
     run.watch = run.step + LOOK       # trouble seldom comes alone: look after each of the next steps
@@ -252,7 +253,7 @@ def _look(run, options, bounds, tick) -> bool:
     tick(-n_again)
     return n_again > 0
 
-
+# %% ../nbs/04_training/13_train.ipynb #11-train-37a
 @dataclass(repr=False)
 class Blown:
     """A bad batch, as `on_blown` is shown it; weights and optimiser are those before it."""
@@ -262,8 +263,29 @@ class Blown:
     net: torch.nn.Module # As it is trained: inside DistributedDataParallel where there are several processes
     optimizer: torch.optim.Optimizer
     recent: list         # (step, positions of its rows in the data set) of the last 32 steps, all ranks' rows; the bad one is the last
+    out: Path | None     # Folder of the fit
+    columns: list        # Of the inputs
+    again: object        # `again(recorder)`: the bad step once more, inside `recorder.step`; it is refused once more and changes nothing
 
     def __repr__(self): return f"Blown(step {self.step}, epoch {self.epoch}, {self.result})"
+
+
+def _again(run, feed, options, bad, rows):
+    """The bad step once more, with its own learning rate and random numbers."""
+    def again(recorder):
+        here = rows.to(feed.device)
+        x, y, weight = feed.inputs(rows), feed.y[here], feed.weight[here]
+        for group in run.optimizer.param_groups: group["lr"] = bad.lr
+        if options["draws"]: _seed_step(run.config["seed"], bad.step, feed.device)
+        with recorder.step(dict(x=x, y=y, weight=weight, row_ids=rows)):
+            return train_step(run.model, (x, y, weight), run.optimizer, total=bad.weight, **options["step"] | dict(fuse=None))
+    return again
+
+
+def _black_box(how, out):
+    """`on_blown` as it was given; else, for a fit with a folder in one process, the artefact of a `Recorder` in it."""
+    if how["on_blown"] is not None or out is None or world_size() > 1: return how["on_blown"]
+    return importlib.import_module("futures_nb.recorder").record_blown      # a later chapter
 
 
 def _any_rank(said: bool, device) -> bool: return max_over_ranks(torch.tensor(float(said), device=device)).item() > 0
@@ -403,7 +425,7 @@ def fit(
     check_every: int = 500,    # Steps between two comparisons of the processes' weights; 0: none
     progress: bool = True,     # A bar, on the first rank
     live: bool | None = None,  # The loss picture after each epoch; None: in a notebook
-    on_blown=None,             # Called with a `Blown` for each bad batch
+    on_blown=None,             # Called with a `Blown` for each bad batch; default: with a folder, the first three are recorded in `out/blackbox` for `diagnose`
 ) -> Fit:
     """Train `net` on the train rows, stop by the validation rows, and return it with its best weights.
 
@@ -480,7 +502,7 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
     plan, picture, started = _Plan(len(dataset.train), config), LivePicture(how["live"]), time.perf_counter()
     with _own_random_stream(device), _Stop() as stop, _in_memory(dataset, loss_of_net, net, device, dtype, how) as feed, \
          tqdm(total=plan.n_steps, initial=run.step, desc="fit", unit="step", disable=not (how["progress"] and is_main())) as bar:
-        options = dict(how, step=step, stop=stop, columns=list(dataset.columns), draws=_draws(net, loss))
+        options = dict(how, step=step, stop=stop, columns=list(dataset.columns), draws=_draws(net, loss), on_blown=_black_box(how, out))
         if out is not None and run.step == 0: _commit(run)   # the first weights are part of the fit
         try:
             while not _is_over(run): _one_epoch(run, feed, plan, options, bar, picture)

@@ -291,3 +291,45 @@ def test_the_module_s_code_in_a_notebook_starts_nothing():
 def test_a_fit_says_how_much_memory_it_took(out):
     about = json.loads((out / "fit.json").read_text())
     assert 50 < about["memory"]["rss"] < 1e5 and about["facts"]["peak_rss_mb"] == about["memory"]["rss"]
+
+
+class PlainNet:
+    """Made inside, so that this file imports no torch at its top: a net without any bound."""
+    def __new__(cls, n_features):
+        import torch
+        from torch import nn
+
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(n_features, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1), nn.Flatten(0))
+        net.n_features = n_features
+        return net
+
+
+def squared(out, y, weight=None, *, total=None):
+    return ((out - y).square() * (1 if weight is None else weight)).sum() / (len(y) if total is None else total)
+
+
+def test_a_fit_that_blew_leaves_what_names_the_cause(tmp_path):
+    """One absurd row and a net without a bound: the fit ends as if the batch had not been there, and its folder tells why, column and row."""
+    import warnings
+
+    import torch
+
+    import futures_nb as fnb
+
+    dataset = small_dataset()
+    dataset.X = np.clip(dataset.X, -10, 10)
+    dataset.X[dataset.train[100], 2] = 1e30
+    fits = {}
+    for name, asked in (("told", None), ("quiet", lambda blown: None)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with torch.random.fork_rng():
+                fits[name] = fnb.fit(PlainNet(5), dataset, loss=squared, out=tmp_path / name, on_blown=asked, **QUIET | dict(epochs=5))
+        assert any("largest input is 1e+30" in str(w.message).lower() for w in said)
+    assert all(map(torch.equal, fits["told"].net.parameters(), fits["quiet"].net.parameters()))   # looking changes nothing
+    assert fits["told"].n_skipped == 5 and len(list((tmp_path / "told" / "blackbox").glob("0*"))) == 3
+    assert not (tmp_path / "quiet" / "blackbox").exists()
+    found = fnb.diagnose(tmp_path / "told")
+    assert found.verdicts[0].name == "FEATURE_UNSAFE_DIV" and found.verdicts[0].confidence == "proven"
+    assert "x2" in str(found)

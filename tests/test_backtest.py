@@ -110,7 +110,7 @@ def event_by_event(predictions, bars, cost, delay, last_days):
 @pytest.mark.parametrize("seed", range(12))
 def test_the_account_of_the_slow_engine_to_the_cent(seed):
     rng = np.random.default_rng(seed + 100)
-    symbol, delay, night, days_before = rng.choice(["ES", "MES", "NQ"]), int(rng.integers(1, 5)), rng.choice([None, 0.0, 1.5]), rng.choice([None, 0, 1, 3])
+    symbol, delay, night, days_before = rng.choice(["ES", "MES", "NQ"]), int(rng.integers(1, 5)), rng.choice([None, 0.0, 1.6]), rng.choice([None, 0, 1, 3])
     halts = seed % 2 == 1
     bars = market(seed, symbol, 2019, ("2019-12-12", "2019-12-20")) if halts else market(seed, symbol, days=("2024-12-12", "2024-12-20"))   # in 2019 the market rested at 15:15
     p, cost = said(bars, seed + 1), Cost(commission=2.0, slippage_ticks=0.4, night_ticks=night)

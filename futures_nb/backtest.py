@@ -245,15 +245,9 @@ class Backtest:
         plain = {k: v for k, v in self.__dict__.items() if k not in skip}
         return {"n_days": len(self.daily)} | {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
-    @property
-    def equity(self) -> pd.Series:
-        """Capital at the end of each trade date [USD]."""
-        return self.capital + self.daily.cumsum()
-
-    @property
-    def drawdown(self) -> pd.Series:
-        """How far `equity` stands below its highest so far, the start included [USD]."""
-        return np.maximum(self.equity.cummax(), self.capital) - self.equity
+    equity = property(lambda self: self.capital + self.daily.cumsum(), doc="The account at the end of each trade date [USD].")
+    drawdown = property(lambda self: np.maximum(self.equity.cummax(), self.capital) - self.equity,
+                        doc="How far `equity` stands below its highest so far, the start included [USD].")
 
     def plot(self, ax=None): return plot_equity(self.daily, ax, self.currency)
 
@@ -329,6 +323,21 @@ def _last_day(name, days_before):
     if end is None or days_before is None: return np.datetime64("2262-01-01", "us")
     days = session_table(name, end - pd.Timedelta(days=2 * days_before + 15), end).index
     return days[-1 - days_before].to_datetime64()
+
+
+def _as_cost(cost):
+    if isinstance(cost, Cost): return cost
+    if isinstance(cost, (int, float)) and not isinstance(cost, bool): return Cost(commission=float(cost), slippage_ticks=0.0)
+    raise DataError(f"run_backtest: cost is a {type(cost).__name__}; give Cost(commission=..., slippage_ticks=...), or a number [money per contract and side]")
+
+
+def _charges(cost, signals) -> dict:
+    """What was charged: the cost's own numbers, and the sum per contract and side by root, outside the cash hours too where it is another."""
+    sides = {"per_side": False} | ({} if cost.night_ticks is None else {"per_side_night": True})
+    return cost.to_dict() | {key: {parse_contract(name)[0]: cost.side(name, night) for name in signals} for key, night in sides.items()}
+
+
+def _or_none(x): return None if math.isnan(x) else x
 
 # %% ../nbs/05_evaluation/02_backtest.ipynb #02-backtest-25
 def _open_bars(index, runs) -> tuple[np.ndarray, list]:
@@ -448,21 +457,6 @@ def _check_bars(bars, signals, **whole):
     if len(currencies) > 1:
         raise DataError(f"run_backtest: profits in {' and '.join(currencies)} cannot be added; test one currency at a time")
     return currencies[0]
-
-
-def _as_cost(cost):
-    if isinstance(cost, Cost): return cost
-    if isinstance(cost, (int, float)) and not isinstance(cost, bool): return Cost(commission=float(cost), slippage_ticks=0.0)
-    raise DataError(f"run_backtest: cost is a {type(cost).__name__}; give Cost(commission=..., slippage_ticks=...), or a number [money per contract and side]")
-
-
-def _charges(cost, signals) -> dict:
-    """What was charged: the cost's own numbers, and the sum per contract and side by root, outside the cash hours too where it is another."""
-    sides = {"per_side": False} | ({} if cost.night_ticks is None else {"per_side_night": True})
-    return cost.to_dict() | {key: {parse_contract(name)[0]: cost.side(name, night) for name in signals} for key, night in sides.items()}
-
-
-def _or_none(x): return None if math.isnan(x) else x
 
 # %% ../nbs/05_evaluation/02_backtest.ipynb #02-backtest-27
 def _dates_tested(ts, signals, date, book) -> tuple:

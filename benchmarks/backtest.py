@@ -3,7 +3,7 @@
     python benchmarks/backtest.py         # writes benchmarks/results/backtest.json
 
 One contract's minutes, a signal to be long or short that changes every 50 bars on average, filled at the next bar's open, 2.25 USD and half a tick a side, flat at the
-last close. Every engine is given arrays or frames that are already in memory. Accounts are compared before times: each bar's for vectorbt, the net profit for backtesting.py.
+last close. Every engine is given arrays or frames that are already in memory; `trade_contract` does what the peers do, `run_backtest` all the rest too. Accounts are compared before times: each bar's for vectorbt, the net profit for backtesting.py.
 vectorbt and backtesting.py live in their own environments: give `--python` the interpreter of one, and its part is timed there, in turn with ours, through a pipe;
 without it the peers that can be imported here are used. backtesting.py is timed up to 100,000 bars. `whole` is all of `run_backtest` on twelve contracts with a signal at
 every bar: the check of the clock, ticks and stamps, always long, trades, and the interval of the Sharpe ratio.
@@ -115,15 +115,15 @@ def one_size(n, rounds, pythons):
         theirs = other(name, n)
         assert abs(theirs["last"] - account[-1]) < 0.005, (name, theirs["last"], account[-1])
         if theirs["n"] == n: assert abs(theirs["sum"] - account.sum()) < 0.005 * n, (name, theirs["sum"], account.sum())
-        seconds = {"ours": [], "ours, run_backtest": [], name: []}
+        seconds = {"trade_contract": [], "run_backtest": [], name: []}
         for _ in range(rounds):
-            for key, call in (("ours", ours), ("ours, run_backtest", whole)):
+            for key, call in (("trade_contract", ours), ("run_backtest", whole)):
                 start = time.perf_counter(); call(); seconds[key].append(time.perf_counter() - start)
             seconds[name].append(other(name, n)["seconds"])
         other.process.stdin.close()
         other.process.wait()
         yield {"rows": n, "what": f"one strategy beside {name}", "net_usd": round(float(account[-1]), 2), "median_s": {k: round(statistics.median(v), 5) for k, v in seconds.items()},
-               "ratio_to_ours": {name: round(statistics.median(b / a for a, b in zip(seconds["ours, run_backtest"], seconds[name])), 2)}}
+               "ratio_to_ours": {f"{name} over {key}": round(statistics.median(b / a for a, b in zip(seconds[key], seconds[name])), 2) for key in seconds if key != name}}
 
 
 def trade(opened, close, side):

@@ -143,3 +143,15 @@ def test_numbers_of_empyrical():
     assert sharpe_ratio(profits()) == pytest.approx(SHARPE, rel=1e-12)
     assert sharpe_ratio(profits() / 250_000) == pytest.approx(SHARPE, rel=1e-12)
     assert max_drawdown(np.log1p(profits() / 250_000)) == pytest.approx(-np.log1p(DRAWDOWN), rel=1e-12)
+
+
+def test_the_account_of_two_public_engines():
+    """Frozen from vectorbt 1.2.0 (`Portfolio.from_orders`) and backtesting.py 0.6.6, which agree to the cent: benchmarks/backtest.py makes these prices and runs both again."""
+    rng, n = np.random.default_rng(0), 10_000
+    close = 20_000 + np.cumsum(rng.integers(-2, 3, n))
+    opened = np.append(close[0], close[:-1]) + rng.integers(-1, 2, n)
+    side = np.where(np.cumsum(rng.random(n) < 0.02) % 2 == 0, 1, -1)
+    bars = pd.DataFrame({"open": opened * 0.25, "close": close * 0.25}, fnb.make_index("ES", pd.date_range("2020-01-01", periods=n, freq="min", tz="UTC")))
+    test = run_backtest(pd.DataFrame({"y_hat": side * 1.0}, bars.index)[:-1], bars, n_draws=10)
+    assert round(test.net, 2) == -5545.50
+    assert len(test.notes) == 1   # the stamps follow no session clock, and every bar is traded

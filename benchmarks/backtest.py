@@ -3,7 +3,8 @@
     python benchmarks/backtest.py         # writes benchmarks/results/backtest.json
 
 One contract's minutes, a signal to be long or short that changes every 50 bars on average, filled at the next bar's open, 2.25 USD and half a tick a side, flat at the
-last close. Every engine is given arrays or frames that are already in memory; `trade_contract` does what the peers do, `run_backtest` all the rest too. Accounts are compared before times: each bar's for vectorbt, the net profit for backtesting.py.
+last close. Every engine is given arrays or frames that are already in memory; `trade_contract` does what `from_orders` does,
+`run_backtest` all the rest too; "with stats" adds vectorbt's `stats` and table of trades. Accounts are compared before times: each bar's for vectorbt, the net profit for backtesting.py.
 vectorbt and backtesting.py live in their own environments: give `--python` the interpreter of one, and its part is timed there, in turn with ours, through a pipe;
 without it the peers that can be imported here are used. backtesting.py is timed up to 100,000 bars. `whole` is all of `run_backtest` on twelve contracts with a signal at
 every bar: the check of the clock, ticks and stamps, always long, trades, and the interval of the Sharpe ratio.
@@ -34,7 +35,7 @@ def market(n):
     return opened * TICK, close * TICK, side
 
 
-def vectorbt_account(opened, close, side):
+def vectorbt_account(opened, close, side, whole=False):
     """Net profit by bar [USD]: `Portfolio.from_orders`, target sizes of 50 units a contract filled at the open, the fee a fixed part of an order of one contract."""
     import vectorbt as vbt
     n = len(close)
@@ -42,6 +43,7 @@ def vectorbt_account(opened, close, side):
     fees = np.abs(np.diff(np.append(0, target))) / POINT * SIDE
     price, value = np.append(opened, close[-1]), pd.Series(np.append(close, close[-1]))
     pf = vbt.Portfolio.from_orders(close=value, size=target.astype(float), size_type="targetamount", price=price, fixed_fees=fees, init_cash=CASH, freq="1min")
+    if whole: pf.stats(), pf.trades.records_readable
     account = pf.value().to_numpy() - CASH
     return np.append(account[:n - 1], account[n])
 
@@ -68,14 +70,14 @@ def backtesting_net(opened, close, side):
     return float(told["Equity Final [$]"] - CASH)
 
 
-PEERS = {"vectorbt": vectorbt_account, "backtesting": backtesting_net}
+PEERS = {"vectorbt": vectorbt_account, "vectorbt with stats": partial(vectorbt_account, whole=True), "backtesting": backtesting_net}
 
 
 def serve():
     """Run by the other interpreter: `peer n` a line, an account (its sum and last) or a time a line."""
     import time
     for line in sys.stdin:
-        name, n = line.split()
+        name, n = line.rsplit(maxsplit=1)
         data = market(int(n))
         start = time.perf_counter()
         account = np.atleast_1d(PEERS[name](*data))
@@ -109,7 +111,7 @@ def one_size(n, rounds, pythons):
     account = ours()
     for name in PEERS:
         if name == "backtesting" and n > 100_000: continue
-        python = next((p for p in pythons if has(p, name)), None)
+        python = next((p for p in pythons if has(p, name.split()[0])), None)
         if python is None: continue
         other = Elsewhere(python)
         theirs = other(name, n)

@@ -39,7 +39,7 @@ def one_width(width, rounds):
         train_step(model, (x[mine], y[mine], w[mine]), optimizer, total=share_total(w))
         seconds.append(time.perf_counter() - start)
     return {"width": width, "n_parameters": sum(p.numel() for p in net.parameters()), "ms": round(1e3 * statistics.median(seconds[3:]), 3),
-            "head": net.head.weight.detach().double().norm().item()}
+            "head": net.readout.weight.detach().double().norm().item()}
 
 
 def main():

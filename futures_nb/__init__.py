@@ -62,6 +62,8 @@ _CHAPTERS = {
     "significance": "deflated_sharpe effective_trials minimum_track_record pbo probabilistic_sharpe superior_ability",
     "ledger": "Ledger",
     "report": "make_report",
+    "probability": "judge_probabilities judge_quantiles student_quantiles",
+    "comparison": "equal_loss rank_forecasts",
     "config": "RunConfig load_config",
     "runner": "run",
 }

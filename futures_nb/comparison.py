@@ -123,14 +123,15 @@ def row_losses(
     return pd.DataFrame(told)
 
 # %% ../nbs/05_evaluation/12_comparison.ipynb #12-comparison-17
-MCS_CUTS = {60: (0.066, 0.028), 125: (0.09, 0.042), 250: (0.1, 0.05)}   # days: p-values that 10 % and 5 % of panels of equal forecasts fall below
+MCS_CUTS = {30: (0.036, 0.012), 60: (0.066, 0.028), 125: (0.09, 0.042), 250: (0.1, 0.05)}   # days: p-values that 10 % and 5 % of panels of equal forecasts fall below
 
 def set_critical(
     n_days: int,
     confidence: float = 0.9, # 0.9 or 0.95
+    overlap: int = 1,        # Days that a label reaches into
 ) -> float | None:
-    """Simulated p-value at and below which a forecast is out of the set, of the longest tabulated record not above `n_days`; None below the shortest."""
-    known = [k for k in MCS_CUTS if k <= n_days]
+    """Simulated p-value at and below which a forecast is out of the set, of the longest tabulated record not above `n_days`, or half of them where labels overlap; None below the shortest."""
+    known = [k for k in MCS_CUTS if k <= (n_days if overlap == 1 else n_days // 2)]
     return MCS_CUTS[max(known)][{0.9: 0, 0.95: 1}[confidence]] if known else None
 
 
@@ -229,7 +230,8 @@ def _ranking_notes(daily, twin, overlap, dm_size, cut) -> list:
     notes = [f"{c} has the same losses as {k} on every day; they count as one." for c, k in twin.items() if c != k]
     if dm_size is None: notes.append(f"The size of the test is not known for {len(daily)} days with labels of {overlap}.")
     elif abs(dm_size - 0.05) > 0.0101: notes.append(f"At 5 % the test of a pair rejects {100 * dm_size:.1f} % of equal pairs with so many days and labels of {overlap}.")
-    if cut is None: notes.append(f"No set: {len(daily)} days are fewer than {min(MCS_CUTS)}, or all losses are the same.")
+    if cut is None: notes.append(f"No set: {len(daily)} days are fewer than {min(MCS_CUTS) * min(overlap, 2)}, or all losses are the same.")
+    elif overlap > 5: notes.append(f"The cut of the set was not simulated for labels of {overlap} days.")
     return notes
 
 
@@ -255,7 +257,7 @@ def rank_forecasts(
     told = {c: equal_loss(daily[name], daily[c], overlap) if twin[c] != twin[name] and n_days >= max(10, 3 * overlap) else None for c in daily}
     table = pd.DataFrame([(daily[c].mean(), daily[name].mean() - daily[c].mean(), *(t.interval if t else (nan, nan)), t.p_value if t else nan) for c, t in told.items()], list(daily), ["loss", "difference", "low", "high", "p"])
     single = daily[list(dict.fromkeys(twin.values()))]
-    cut = set_critical(n_days, confidence) if single.shape[1] > 1 else None
+    cut = set_critical(n_days, confidence, overlap) if single.shape[1] > 1 else None
     p = confidence_p(single, overlap, reps, seed) if cut is not None else pd.Series(nan, single.columns)
     table["set_p"] = [p[twin[c]] for c in table.index]
     table["in_set"] = (table["set_p"] > cut) if cut is not None else None

@@ -8,13 +8,13 @@ import pytest
 from scipy.fft import dct
 from scipy.stats import t as student
 
-from futures_nb.comparison import DM_SIZES, MCS_CUTS, by_day, confidence_p, days_spanned, equal_loss, equal_loss_size, rank_forecasts, row_losses, same_rows
+from futures_nb.comparison import DM_SIZES, by_day, confidence_p, days_spanned, equal_loss, equal_loss_size, rank_forecasts, row_losses, same_rows, set_critical
 from futures_nb.har import diebold_mariano
 from futures_nb.schema import DataError, make_index
 from futures_nb.sessions import trade_dates
 
 
-def minute_frames(n_days=60, per_day=12, seed=0, names=("a", "b", "c")):
+def minute_frames(n_days=80, per_day=12, seed=0, names=("a", "b", "c")):
     """Rows at odd minutes of two contracts at once, labels of 1 to 1,800 minutes, weights; one frame per name."""
     rng = np.random.default_rng(seed)
     days = pd.bdate_range("2021-03-01", periods=n_days, tz="UTC")
@@ -142,4 +142,4 @@ def test_size_of_the_set(n, m, h):
     rng, p = np.random.default_rng(5), np.empty(4000)
     for k in range(len(p)): p[k] = confidence_p(pd.DataFrame(panel("noise", 1, n, h, rng, m)[:, 0].T), h, 500, k).min()
     print(f"{n} days, {m} forecasts, labels of {h}: {np.mean(p < 0.05):.1%}, {np.mean(p < 0.1):.1%}; cuts {np.quantile(p, 0.05):.3f}, {np.quantile(p, 0.1):.3f}")
-    if n in MCS_CUTS: assert abs(np.mean(p <= MCS_CUTS[n][0]) - 0.1) < 0.013 and abs(np.mean(p <= MCS_CUTS[n][1]) - 0.05) < 0.01
+    assert abs(np.mean(p <= set_critical(n, 0.9, h)) - 0.1) < 0.015 and abs(np.mean(p <= set_critical(n, 0.95, h)) - 0.05) < 0.01

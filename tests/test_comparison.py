@@ -54,6 +54,11 @@ def test_days_spanned_against_a_loop():
         assert days_spanned(ts, t1, day) == loop
 
 
+def test_a_label_that_ends_where_the_next_day_begins_does_not_reach_into_it():
+    ts = np.array([0, 5, 10, 15])
+    assert [days_spanned(ts, np.array([5, 10, 15, 20]) + k, np.array([0, 0, 1, 1])) for k in (0, 1)] == [1, 2]
+
+
 def test_table_against_pandas():
     frames = minute_frames()
     r = rank_forecasts(frames, weight="weight", reps=200)
@@ -87,6 +92,7 @@ def test_the_order_and_number_of_rivals_do_not_change_a_pair():
 def test_only_the_same_rows_are_compared():
     frames = minute_frames()
     with pytest.raises(DataError, match="b has other rows"): rank_forecasts(frames | {"b": frames["b"].iloc[:-1]})
+    with pytest.raises(DataError, match="b has other rows, answers"): rank_forecasts(frames | {"b": frames["b"].assign(y=0.0)})
     with pytest.raises(DataError, match="b has other rows, answers or weights"): rank_forecasts(frames | {"b": frames["b"].assign(weight=1.0)}, weight="weight")
     with pytest.raises(DataError, match="t1"): rank_forecasts({k: f.drop(columns="t1") for k, f in frames.items()})
     with pytest.raises(DataError, match="the loss of a has shape"): row_losses({"a": frames["a"]}, lambda f: np.ones(3))

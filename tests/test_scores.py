@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, d2_pinball_score, 
 from futures_nb.backtest import sharpe_interval
 from futures_nb.probability import CLASSES, bins_of, brier_parts, calibration_table, judge_probabilities, judge_quantiles, matthews_interval, student_quantiles
 from futures_nb.schema import make_index
+from futures_nb.sessions import trade_dates
 from futures_nb.scores import PT_SIZES, Skill, edge_interval, label_times, pesaran_timmermann, pt_size, rows_in_time, skill
 
 
@@ -103,6 +104,31 @@ def test_probabilities_against_scikit_learn(k, weight):
     parts, up = s.parts, happened == k - 1
     total = parts["reliability"] - parts["resolution"] + parts["uncertainty"] + parts["rest"]
     assert math.isclose(total, brier_score_loss(up, p[:, -1], sample_weight=w), rel_tol=1e-12)
+
+
+def test_parts_of_brier_against_pandas():
+    """A base rate far from one half, bins of several probabilities, ties at the edges of bins."""
+    rng = np.random.default_rng(8)
+    p = np.round(rng.beta(2, 5, 800), 2)
+    up, w = rng.random(800) < 0.7 * p + 0.1, rng.integers(1, 4, 800)
+    bins = bins_of(p, 6)
+    edges = np.quantile(p, np.arange(1, 6) / 6)
+    assert bins.tolist() == [int(sum(x > edge for edge in edges)) for x in p]
+    rows = pd.DataFrame({"p": np.repeat(p, w), "up": np.repeat(up, w).astype(float), "bin": np.repeat(bins, w)})
+    mean, base = rows.groupby("bin").transform("mean"), rows["up"].mean()
+    got = brier_parts(p, up, bins, w)
+    want = {"reliability": ((mean["p"] - mean["up"]) ** 2).mean(), "resolution": ((mean["up"] - base) ** 2).mean(), "uncertainty": base * (1 - base)}
+    assert all(math.isclose(got[k], v, rel_tol=1e-9) for k, v in want.items()) and base < 0.4
+
+
+def test_intervals_are_of_days():
+    """What is resampled are trade dates: the interval of the difference is that of its sums by date."""
+    frame, p = with_classes(120, 2, 9)
+    ts = frame.index.get_level_values("ts")[np.arange(120) // 4] + pd.to_timedelta(np.arange(120) % 4, unit="min")
+    frame = frame.set_axis(make_index("ES", ts)).assign(t1=ts + pd.Timedelta("30min"))
+    day, up = np.unique(trade_dates(frame.index.get_level_values("ts")), return_inverse=True)[1], frame["y"].to_numpy() > 0
+    d = (p[:, 1] - up) ** 2 - (up.mean() - up) ** 2
+    assert np.allclose(judge_probabilities(frame, n_draws=200).differences["brier"]["interval"], edge_interval(d, day, 1, 200)["interval"], rtol=1e-9) and 20 < day.max() < 30
 
 
 def test_calibration_curve_against_scikit_learn():

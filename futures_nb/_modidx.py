@@ -1569,6 +1569,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                             'futures_nb/scores.py'),
                                    'futures_nb.scores.Skill.to_dict': ('05_evaluation/scores.html#skill.to_dict', 'futures_nb/scores.py'),
                                    'futures_nb.scores._as_html': ('05_evaluation/scores.html#_as_html', 'futures_nb/scores.py'),
+                                   'futures_nb.scores._misses': ('05_evaluation/scores.html#_misses', 'futures_nb/scores.py'),
                                    'futures_nb.scores._notes': ('05_evaluation/scores.html#_notes', 'futures_nb/scores.py'),
                                    'futures_nb.scores._percent': ('05_evaluation/scores.html#_percent', 'futures_nb/scores.py'),
                                    'futures_nb.scores._points': ('05_evaluation/scores.html#_points', 'futures_nb/scores.py'),

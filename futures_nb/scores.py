@@ -98,6 +98,7 @@ def block_bootstrap(
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-23
 MIN_DAYS = 10  # fewer trade dates than this give no interval
+INTERVAL_MISSES = {"apart": 0.056, "overlapping": 0.064}   # simulated share of 95 % intervals of the edge without the truth, from 60 and from 250 days on
 
 def student_interval(
     value: float,       # Of the days as they were
@@ -133,9 +134,6 @@ def edge_interval(
                                    min_block, n_draws, seed)
     of = {"interval": 0.95, "interval_both": 0.975}
     return {name: student_interval(edge, draws, block, n_days, level) for name, level in of.items()} | {"block": block}
-
-# %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-25b
-INTERVAL_MISSES = {"apart": 0.056, "overlapping": 0.064}   # simulated share of 95 % intervals of the edge without the truth, from 60 and from 250 days on
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-27
 BETTER, WORSE, UNKNOWN = "better than the base rate", "worse than the base rate", "cannot tell"

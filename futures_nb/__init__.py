@@ -76,11 +76,11 @@ _CHAPTERS = {
     "power": "PowerPanel power_panel",
     "significance": "deflated_sharpe effective_trials minimum_track_record pbo probabilistic_sharpe superior_ability",
     "ledger": "Ledger",
-    "report": "make_report",
     "probability": "judge_probabilities judge_quantiles student_quantiles",
     "comparison": "equal_loss rank_forecasts",
     "sizing": "capital_needed margin_account session_volatility size_positions",
     "regimes": "past_regimes plot_regimes regime_table",
+    "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",
 }

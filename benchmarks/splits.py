@@ -61,7 +61,7 @@ def by_timeseriescv(target, n_blocks, n_test):
     return list(cv.split(pd.DataFrame({"x": np.zeros(len(target))}), pred_times=pred, eval_times=known))[::-1]
 
 
-def peak_mb(call):
+def allocated_mb(call):
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]
@@ -95,7 +95,7 @@ def one_size(n_days, rounds):
         answers = {who: compare(target, calls["ours"](), call()) for who, call in calls.items() if who != "ours"}
         if "pairs" in answers: assert answers["pairs"]["n_equal"] == 5
         if name == "purged k-fold" and peer: assert answers["timeseriescv"]["n_equal"] == 5
-        row = {"splitter": name, "rows": len(target)} | peers_in_turn(calls, rounds) | {"peak_mb": {who: peak_mb(call) for who, call in calls.items()}, "answers": answers}
+        row = {"splitter": name, "rows": len(target)} | peers_in_turn(calls, rounds) | {"allocated_mb": {who: allocated_mb(call) for who, call in calls.items()}, "answers": answers}
         print(row)
         out.append(row)
     return out

@@ -285,7 +285,7 @@ def _again(run, feed, options, bad, rows):
 def _black_box(how, out):
     """`on_blown` as it was given; else, for a fit with a folder in one process, the artefact of a `Recorder` in it."""
     if how["on_blown"] is not None or out is None or world_size() > 1: return how["on_blown"]
-    return importlib.import_module("futures_nb.recorder").record_blown      # a later chapter
+    return importlib.import_module("futures_nb.recorder")._record_blown      # a later chapter
 
 
 def _any_rank(said: bool, device) -> bool: return max_over_ranks(torch.tensor(float(said), device=device)).item() > 0

@@ -71,12 +71,14 @@ class Problem:
     def plain_net(self):
         """The same weights without bounds: the rows are inside them."""
         net = self.net()
-        entry, *more = [m for m in net.body if isinstance(m, nn.Linear)] + [net.head]
-        first = nn.Linear(COLUMNS, entry.out_features)
+        entry, *more = [m for m in net.body if isinstance(m, nn.Linear)]
+        first, last = nn.Linear(COLUMNS, entry.out_features), nn.Linear(net.readout.in_features, net.readout.out_features)   # the readout holds the bound, too
         with torch.no_grad():
             first.weight.copy_(entry.weight[:, :COLUMNS])     # the last column is the flag of missing numbers
             first.bias.copy_(entry.bias)
-        return nn.Sequential(first, *itertools.chain.from_iterable((nn.ReLU(), layer) for layer in more), nn.Flatten(0))
+            last.weight.copy_(net.readout.weight)
+            last.bias.copy_(net.readout.bias)
+        return nn.Sequential(first, *itertools.chain.from_iterable((nn.ReLU(), layer) for layer in [*more, last]), nn.Flatten(0))
 
 
 def ours(p):

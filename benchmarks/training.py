@@ -39,6 +39,7 @@ from torch import nn
 import futures_nb as fnb
 from futures_nb.dataset import epoch_order
 from futures_nb.distributed import launch
+from futures_nb.heads import soft_bound
 from futures_nb.step import train_step
 
 COLUMNS, BATCH, LR = 54, 1024, 1e-3
@@ -58,6 +59,10 @@ def a_set(n, n_valid=N_VALID):
                            test=rows[n:], columns=[f"f{j}" for j in range(COLUMNS)], y_scale=1.0, fold=None, scaler=None)
 
 
+class OutputBound(nn.Module):
+    def forward(self, z): return soft_bound(z, 5.0)
+
+
 class Problem:
     """The rows as tensors, and the net each loop begins with."""
     def __init__(self, n, hidden):
@@ -69,7 +74,7 @@ class Problem:
     def net(self): return fnb.MLP(COLUMNS, hidden=self.hidden, seed=1)
 
     def plain_net(self):
-        """The same weights without bounds: the rows are inside them."""
+        """The same weights without a bound at the input: the rows are inside it."""
         net = self.net()
         entry, *more = [m for m in net.body if isinstance(m, nn.Linear)]
         first, last = nn.Linear(COLUMNS, entry.out_features), nn.Linear(net.readout.in_features, net.readout.out_features)   # the readout holds the bound, too
@@ -78,7 +83,8 @@ class Problem:
             first.bias.copy_(entry.bias)
             last.weight.copy_(net.readout.weight)
             last.bias.copy_(net.readout.bias)
-        return nn.Sequential(first, *itertools.chain.from_iterable((nn.ReLU(), layer) for layer in [*more, last]), nn.Flatten(0))
+        bound = [] if self.order is None else [OutputBound()]      # where forecasts are compared, not where loops are timed
+        return nn.Sequential(first, *itertools.chain.from_iterable((nn.ReLU(), layer) for layer in [*more, last]), nn.Flatten(0), *bound)
 
 
 def ours(p):

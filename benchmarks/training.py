@@ -88,7 +88,7 @@ class Problem:
 
 
 def ours(p):
-    done = fnb.fit(p.net(), p.dataset, epochs=1, batch_size=BATCH, lr=LR, progress=False, live=False, device="cpu")
+    done = fnb.fit(p.net(), p.dataset, epochs=1, batch_size=BATCH, lr=LR, weight_decay=0.0, progress=False, live=False, device="cpu")
     p.history = done.history
     with torch.no_grad(): return done.net(p.X_valid).numpy()
 
@@ -106,7 +106,7 @@ def dataloader(p):
     from torch.utils.data import DataLoader, TensorDataset
     order = {"shuffle": True} if p.order is None else {"sampler": p.order.tolist()}
     loader, net = DataLoader(TensorDataset(p.X, p.y), batch_size=BATCH, **order), p.plain_net()
-    optimizer, loss = torch.optim.AdamW(net.parameters(), lr=LR, betas=(0.9, 0.99)), nn.HuberLoss()
+    optimizer, loss = torch.optim.AdamW(net.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=0.0), nn.HuberLoss()
     for step, (x, y) in enumerate(loader):
         set_rate(p, optimizer, step)
         optimizer.zero_grad()
@@ -117,7 +117,7 @@ def dataloader(p):
 
 def tensors(p):
     order, net = torch.randperm(p.n) if p.order is None else p.order, p.plain_net()
-    optimizer, loss = torch.optim.AdamW(net.parameters(), lr=LR, betas=(0.9, 0.99), fused=True), nn.HuberLoss()
+    optimizer, loss = torch.optim.AdamW(net.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=0.0, fused=True), nn.HuberLoss()
     X, y = p.X[order], p.y[order]
     for step, a in enumerate(range(0, p.n, BATCH)):
         set_rate(p, optimizer, step)
@@ -235,7 +235,7 @@ def rates(n, told):
 def worker(out, n, hidden, threads, epochs):
     """One rank: the median seconds of its epochs after the first, written by the first rank."""
     torch.set_num_threads(threads)
-    done = fnb.fit(fnb.MLP(COLUMNS, hidden=hidden, seed=1), a_set(n), epochs=epochs, batch_size=BATCH, lr=LR, progress=False, live=False, device="cpu")
+    done = fnb.fit(fnb.MLP(COLUMNS, hidden=hidden, seed=1), a_set(n), epochs=epochs, batch_size=BATCH, lr=LR, weight_decay=0.0, progress=False, live=False, device="cpu")
     from futures_nb.distributed import is_main, leave_group
     if is_main(): Path(out).write_text(json.dumps({"seconds": statistics.median(done.epochs.seconds[1:]), "valid_loss": done.valid_loss}))
     leave_group()

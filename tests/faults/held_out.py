@@ -29,7 +29,7 @@ second_moments_zeroed             15  -    OPT_STATE_LOST                       
 whole_state_zeroed                15  -    OPT_STATE_LOST                          HEALTHY 5                                           0 / 0 / 5 / 0
 batch_norm_without_variance        9  loss BN_STATS or BUFFER_UNINIT               BN_STATS 5                                          5 / 0 / 0 / 0
 deviations_never_filled            8  loss BUFFER_UNINIT                           BUFFER_UNINIT 4, ACT_OVERFLOW 1                     4 / 0 / 0 / 1
-unbounded_log_variance            12  loss LOSS_EXP                                HEALTHY 2, LR_DIVERGED 1, LOSS_EXP 1, SCALER_COLUMNS1 / 1 / 0 / 2
+unbounded_log_variance            12  loss LOSS_EXP                                HEALTHY 2, LR_DIVERGED 1, LOSS_EXP 1, SCALER_COLUMNS 1   1 / 0 / 2 / 2
 log_of_a_negative                 12  loss LOSS_EXP                                LOSS_EXP 5                                          5 / 0 / 0 / 0
 root_of_zero                      12  -    LOSS_EXP                                LOSS_EXP 5                                          5 / 0 / 0 / 0
 eps_of_zero                       15  loss OPT_PRECISION or PARAM_NONFINITE        OPT_PRECISION 5                                     5 / 0 / 0 / 0
@@ -39,8 +39,8 @@ All 155: right 69.7 %, unknown 8.4 %, missed (called healthy) 16.8 %, wrong 5.2 
 13 healthy loops, 65 runs: one alarm (closed_sessions, seed 4: SCALER_COLUMNS, of two columns drawn from one distribution).
 
 Four plants did not come about, or were another fault, in the first run (right 62.6 %, unknown 7.7 %, missed 23.9 %, wrong 5.8 %) and were planted
-anew before any check was read: log_of_a_negative and root_of_zero gave no NaN, unbounded_log_variance hardly moved the loss (nor does it in every seed now),
-gate_by_exp had most columns at the bound; closed_sessions was added to the healthy loops after its name had come up. Expectations were never changed.
+anew before any check was read: log_of_a_negative and root_of_zero gave no NaN, unbounded_log_variance hardly moved the loss (three attempts; nor does it in every seed now),
+gate_by_exp had most columns at the bound. Without these four, as first planted: 135 runs, right 70.4 %, wrong 4.4 %. closed_sessions was added to the healthy loops after its name had come up. Expectations were never changed.
 """
 import copy
 import math
@@ -800,7 +800,7 @@ def held_out_table(seeds=range(5), say=print):
         total += scores
         at = sum(bool(d.verdicts) and d.verdicts[0].stage == stage for d in found)
         named = ", ".join(f"{k} {v}" for k, v in Counter(d.name for d in found).most_common())
-        say(f"{kind:34}{stage:3} {'loss' if shows else '-':5}{'|'.join(sorted(names)):40}{named:52}{scores['right']:2}{scores['unknown']:3}{scores['missed']:3}{scores['wrong']:3}   stage {at}")
+        say(f"{kind:34}{stage:3} {'loss' if shows else '-':5}{'|'.join(sorted(names)):40}{named:60}{scores['right']:2}{scores['unknown']:3}{scores['missed']:3}{scores['wrong']:3}   stage {at}")
     for kind, f in HEALTHY.items():
         found = [try_one(f, seed) for seed in seeds]
         bad = [d.name for d in found if not d.is_healthy]

@@ -39,8 +39,12 @@ All 155: right 69.7 %, unknown 8.4 %, missed (called healthy) 16.8 %, wrong 5.2 
 13 healthy loops, 65 runs: one alarm (closed_sessions, seed 4: SCALER_COLUMNS, of two columns drawn from one distribution).
 
 Four plants did not come about, or were another fault, in the first run (right 62.6 %, unknown 7.7 %, missed 23.9 %, wrong 5.8 %) and were planted
-anew before any check was read: log_of_a_negative and root_of_zero gave no NaN, unbounded_log_variance hardly moved the loss (three attempts; nor does it in every seed now),
-gate_by_exp had most columns at the bound. Without these four, as first planted: 135 runs, right 70.4 %, wrong 4.4 %. closed_sessions was added to the healthy loops after its name had come up. Expectations were never changed.
+anew before any check was read: log_of_a_negative and root_of_zero gave no NaN, unbounded_log_variance hardly moved the loss (three attempts; nor does
+it in every seed now), gate_by_exp had most columns at the bound. Without these four, as first planted: 135 runs, right 70.4 %, wrong 4.4 %.
+closed_sessions was added to the healthy loops after its name had come up. Expectations were never changed.
+
+Afterwards the checks were read and one was mended with this table in view: a value beyond the bound is not "at" it, so new_column_unscaled is called
+SCALER_BYPASS. With that the table gives right 72.9 %, wrong 1.9 %, which is no longer a held-out result.
 """
 import copy
 import math

@@ -304,6 +304,10 @@ def _check_transform(case, x, raw, center, scale):
         fixed = z.clamp(-(case.x_abs or 10.0), case.x_abs or 10.0).reshape(case.x.shape).to(case.x.dtype)
         repair = _try_repair(case, "scaled", x=fixed)
         return [Verdict("SCALER_BYPASS", case.m["step"], f"{len(rows)} of {len(x)} rows equal their raw values, not the scaled ones (rows {_rows_text(rows)})", "proven", repair[1], where=dict(rows=rows))]
+    columns = ((is_raw.double().mean(0) > 0.9) & (x.abs().amax(0) > (case.x_abs or 1e3))).nonzero().flatten().tolist()
+    if columns:
+        repair = _try_repair(case, "scaled", x=torch.where(torch.isin(torch.arange(x.shape[1]), torch.tensor(columns)), z.clamp(-(case.x_abs or 10.0), case.x_abs or 10.0), x).reshape(case.x.shape).to(case.x.dtype))
+        return [Verdict("SCALER_BYPASS", case.m["step"], f"{len(columns)} columns hold their raw values, not the scaled ones, first {case.column(columns[0])!r}", "proven", repair[1], where=dict(columns=columns))]
     bad = (right < 0.5).nonzero().flatten().tolist()
     if len(bad) < 2 or not bool(wrong_rows.any()): return []
     agree = torch.stack([_near(x[:, [j]], z).double().mean(0) for j in bad])                 # x column j against every z column
@@ -381,7 +385,7 @@ def _check_values(case, x, ref):
 def _check_saturated(case, x):
     bound = case.x_abs if case.x_abs else float(x.nan_to_num(0).abs().max())
     if len(x) < 8 or bound <= 0: return []
-    at = (x.abs() >= bound * (1 - 1e-6)).double().mean(0)
+    at = ((x.abs() - bound).abs() <= 1e-6 * bound).double().mean(0)                          # at it, not beyond it
     if case.x_abs is None:                                                                   # no stated bound: a value that several columns share
         at = torch.where(((x.abs() == bound).any(0)).sum() >= 2, at, torch.zeros_like(at))
     columns = (at > 0.5).nonzero().flatten().tolist()

@@ -460,7 +460,7 @@ def _unwrapped(model):
     """The net itself, out of DDP, DataParallel and `torch.compile`."""
     while True:
         if hasattr(model, "_orig_mod"): model = model._orig_mod
-        elif isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)): model = model.module
+        elif type(model).__name__ in ("DataParallel", "DistributedDataParallel"): model = model.module
         else: return model
 
 

@@ -435,6 +435,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.checks._is_kept_elsewhere': ( '04_training/checks.html#_is_kept_elsewhere',
                                                                              'futures_nb/checks.py'),
                                    'futures_nb.checks._is_other_batch': ('04_training/checks.html#_is_other_batch', 'futures_nb/checks.py'),
+                                   'futures_nb.checks._ks_distance': ('04_training/checks.html#_ks_distance', 'futures_nb/checks.py'),
+                                   'futures_nb.checks._ks_limit': ('04_training/checks.html#_ks_limit', 'futures_nb/checks.py'),
                                    'futures_nb.checks._name_column': ('04_training/checks.html#_name_column', 'futures_nb/checks.py'),
                                    'futures_nb.checks._name_copy': ('04_training/checks.html#_name_copy', 'futures_nb/checks.py'),
                                    'futures_nb.checks._names': ('04_training/checks.html#_names', 'futures_nb/checks.py'),

@@ -361,12 +361,25 @@ def _check_order(case, x):
     apart = torch.stack([(a[j] - b).abs().mean(1) for j in range(len(a))]) / (1e-9 + (b - b.median(1, keepdim=True).values).abs().mean(1))
     if found := _check_values(case, x, ref): return found
     i, j = linear_sum_assignment(apart.nan_to_num(50.0).clamp(max=50).numpy())
-    moved = [(p, q) for p, q in zip(i.tolist(), j.tolist()) if p != q and float(apart[p, p]) > 1.5 and float(apart[p, q]) < 0.5]
+    limit = _ks_limit(len(case.x), len(case.reference.batch["x_host"]), x.shape[1])         # windows count, not their time steps
+    moved = [(p, q) for p, q in zip(i.tolist(), j.tolist()) if p != q and float(apart[p, p]) > 1.5 and float(apart[p, q]) < 0.5
+             and _ks_distance(x[:, p], ref[:, p]) > limit > _ks_distance(x[:, p], ref[:, q])]
     if len(moved) < 2: return []
     order = list(range(len(a)))
     for p, q in moved: order[q] = p
     repair = _try_repair(case, "in the reference's order", x=case.x.index_select(-1, torch.tensor(order))) if sorted(order) == list(range(len(a))) else ("likely", "")
     return [Verdict("SCALER_COLUMNS", case.m["step"], f"{len(moved)} columns are distributed as other columns were at step {case.reference.step}, first {case.column(moved[0][0])!r} like {case.column(moved[0][1])!r}", "likely", repair[1], where=dict(columns=[p for p, _ in moved]))]
+
+
+def _ks_distance(a, b):
+    """Kolmogorov-Smirnov distance of two samples."""
+    at = torch.cat([a, b]).sort().values
+    return float((torch.searchsorted(a.sort().values, at, right=True).double() / len(a) - torch.searchsorted(b.sort().values, at, right=True).double() / len(b)).abs().max())
+
+
+def _ks_limit(n, m, n_columns, level=1e-3):
+    """What two samples of one distribution exceed with probability `level` in any of all pairs of columns (Smirnov 1948, asymptotic)."""
+    return math.sqrt(0.5 * math.log(2 * n_columns ** 2 / level) * (1 / n + 1 / m))
 
 
 def _check_values(case, x, ref):

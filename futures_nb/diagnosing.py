@@ -380,6 +380,7 @@ def _check_divergence(case):
     losses = [(t["step"], number(t.get("loss"))) for t in case.trace if t.get("loss") is not None and t.get("step", 0) <= case.capture.step]
     usual = _usual_loss(case)
     if not _is_bad(case, case.loss, 30.0) and not _rises(losses): return []
+    if usual is not None and case.loss is not None and math.isfinite(case.loss) and case.loss <= usual: return []    # far below the usual: a likelihood may fall without end
     ref = case.reference
     earlier = [c for c in case.captures if c.step < case.capture.step and c.params()]
     ref = earlier[0] if earlier else ref

@@ -410,6 +410,15 @@ def _check_saturated(case, x):
     return [Verdict(name, case.m["step"], said, "likely", where=dict(columns=columns))]
 
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-22
+def _check_target_median(case):
+    """The recorder found the middle of this batch far beyond the middle of every batch before it."""
+    told = next((d for d in case.why("target") if d.get("what") == "median"), None)
+    if told is None: return []
+    now, most = float(number(told["value"])), float(number(told["median"]))
+    repair = _try_repair(case, f"with targets divided by {now / most:.3g}", y=case.y / (now / most))
+    return [Verdict("TARGET_SCALE", case.m["step"], f"the median |y| of this batch is {now:.3g}, that of each batch before it at most {most:.3g}", *repair)]
+
+
 def _check_target(case):
     y = case.y
     if y is None or not y.is_floating_point() or not y.numel(): return []
@@ -420,7 +429,7 @@ def _check_target(case):
         return [Verdict("TARGET_NONFINITE", case.m["step"], f"the target of rows {_rows_text(rows)} is {_some(v[wrong])}", *_try_repair(case, "with those targets at 0", y=_finite(y)), where=dict(rows=rows))]
     size = v.abs()
     limit = case.y_abs * (1 + 1e-6) if case.y_abs else max(1e4 * float(size.median()), 1e3)
-    if float(size.max()) <= limit: return []
+    if float(size.max()) <= limit: return _check_target_median(case)
     bound = case.y_abs or max(5 * float(size.median()), 1e-12)
     rows = (size > limit).reshape(len(v), -1).any(1).nonzero().flatten().tolist()
     repair = _try_repair(case, f"with targets kept within {bound:.3g}", y=y.clamp(-bound, bound))

@@ -211,6 +211,8 @@ def _check_accumulated(case):
     seen = case.capture.gradient("backward")
     ratio, cosine = compare_gradients(seen, exact) if exact and seen else (math.nan, math.nan)
     numbers = f": its ratio to this batch's own gradient is {ratio / _loss_scale(case):.4g}, the cosine {cosine:.4f}" if math.isfinite(cosine) else ""
+    if any(d.get("rule") == "left_gradients" for d in case.why("order")):
+        return [Verdict("GRAD_ACCUM", case.m["step"], "backward added to gradients that no recorded step had made: a backward outside of the step left them after zero_grad" + numbers, "proven")]
     if told or full and _stepped_without_zero(case):
         size = math.sqrt(sum(float(v.double().norm()) ** 2 for v in before.values())) if before else None
         return [Verdict("GRAD_ACCUM", case.m["step"], "backward added to gradients that the last optimiser step had already used" + (f" (norm {size:.3g})" if size else "") + numbers, "proven" if full or told else "likely")]
@@ -308,6 +310,9 @@ def _check_optimizer(case):
     lost += [k for k in v if k in m and float(m[k].double().abs().max()) == 0 and float(v[k].double().max()) > 1e-12]
     apart = _apart_means(case, m, v)
     bad = [k for k, t in (m | v).items() if not bool(torch.isfinite(t.double()).all())]
+    for d in case.why("state"):
+        sizes = ", ".join(f"{float(number(a)):.3g} to {float(number(b)):.3g}" for a, b in list(zip(d["before"], d["after"]))[:2])
+        return [Verdict("OPT_STATE_LOST", case.m["step"], f"{_names(d['means'])} changed between {d['between']} (norms {sizes}), and the count of steps went on", "proven", where=dict(params=d["means"]))]
     if lost: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the running means of {_names(lost)} do not belong together: one is zero where the other is not", "proven", where=dict(params=lost))]
     found = _check_short(case, params, post) or apart or _check_momentum(case)
     if found: return found

@@ -789,6 +789,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                   'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_optimizer': ( '04_training/diagnosing.html#_check_optimizer',
                                                                                    'futures_nb/diagnosing.py'),
+                                       'futures_nb.diagnosing._check_rate': ( '04_training/diagnosing.html#_check_rate',
+                                                                              'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_repeat': ( '04_training/diagnosing.html#_check_repeat',
                                                                                 'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_replayed_step': ( '04_training/diagnosing.html#_check_replayed_step',

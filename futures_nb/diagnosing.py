@@ -405,6 +405,26 @@ def _check_divergence(case):
     return [Verdict("LR_DIVERGED", case.m["step"], f"learning rate {max([float(number(v)) for v in lrs if v is not None], default=math.nan):g}; " + "; ".join(said) + (f"; a normal loss was {usual:.3g}" if usual else ""), "proven" if shorter and shorter[0] and proof == "proven" else proof, tried)]
 
 
+def _check_rate(case):
+    """A learning rate that jumps far beyond every rate before it, and a loss or weights that grow afterwards; a warm-up jumps, too, and nothing grows."""
+    rates = [(t["step"], float(number(t["lr"]))) for t in case.trace if isinstance(number(t.get("lr")), (int, float)) and math.isfinite(number(t["lr"]))]
+    at = next((k for k in range(8, len(rates)) if rates[k][1] > 30 * max(r for _, r in rates[:k]) > 0), None)
+    if at is None: return []
+    step, rate, before = *rates[at], max(r for _, r in rates[:at])
+    if case.capture.step < step and case.capture.step < max(c.capture.step for c in case.family()): return []
+    losses = [(t["step"], number(t["loss"])) for t in case.trace if t.get("loss") is not None]
+    earlier, later = ([abs(v) if math.isfinite(v) else math.inf for k, v in losses if a <= k <= b] for a, b in ((step - 16, step), (step + 1, step + 16)))
+    sizes = [(c.step, math.sqrt(sum(float(v.double().norm()) ** 2 for v in c.params().values()))) for c in case.captures if c.params()]
+    old, new = [v for k, v in sizes if k <= step], [v for k, v in sizes if step < k <= step + 64]
+    grown = bool(old and new) and not max(new) <= 3 * max(old)
+    middle = [sorted(v)[len(v) // 2] if v else math.nan for v in (earlier, later)]       # medians: one heavy tail is no growth
+    if not middle[1] > 3 * middle[0] and not grown: return []
+    said = f"the rate jumped from at most {before:g} to {rate:g} at step {step}, {rate / before:.3g} times as large"
+    if earlier and later: said += f"; the median loss of the 16 steps before is {middle[0]:.3g}, of those after {middle[1]:.3g}"
+    if grown: said += f"; the weights grew from {max(old):.3g} to {max(new):.3g}"
+    return [Verdict("LR_DIVERGED", case.m["step"], said, "likely")]
+
+
 def _rises(losses):
     """The last losses grow, three in a row at least, each by half or more, or end in numbers that are none."""
     v = [x for _, x in losses]
@@ -436,7 +456,7 @@ def _shorter_step(case, ref):
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-28
 _CHECKS = [*DATA_CHECKS, ("batch norm", _check_batch_norm), ("forward", _check_forward), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
            ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
-           ("optimiser", _check_optimizer), ("next step", _check_divergence)]
+           ("optimiser", _check_optimizer), ("learning rate", _check_rate), ("next step", _check_divergence)]
 _RANK = {"proven": 0, "likely": 1, "unknown": 2}
 
 

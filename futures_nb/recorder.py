@@ -547,7 +547,9 @@ def _means(self):
 def _state_norms(self):
     """Norms of the optimizer's running means, and its first count of steps; None for what it has not got."""
     means, count = [t.detach() for _, _, t in _means(self)], next((facts["step"] for facts in self.opt.state.values() if "step" in facts), None)
-    return (torch.stack([n.float() for n in torch._foreach_norm(means)]) if means else None), count.clone() if isinstance(count, torch.Tensor) else count
+    with torch.no_grad(): norms = torch._foreach_norm(means) if means else []
+    if len({n.dtype for n in norms}) > 1: norms = [n.float() for n in norms]
+    return (torch.stack(norms) if norms else None), count.clone() if isinstance(count, torch.Tensor) else count
 
 
 def _open_step(self, only_inside=True):

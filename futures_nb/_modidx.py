@@ -799,6 +799,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_slope': ( '04_training/diagnosing.html#_check_slope',
                                                                                'futures_nb/diagnosing.py'),
+                                       'futures_nb.diagnosing._check_wide': ( '04_training/diagnosing.html#_check_wide',
+                                                                              'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._choose': ('04_training/diagnosing.html#_choose', 'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._excluded': ( '04_training/diagnosing.html#_excluded',
                                                                             'futures_nb/diagnosing.py'),

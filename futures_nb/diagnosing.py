@@ -189,6 +189,23 @@ def _check_slope(case):
     return []
 
 
+def _check_wide(case):
+    """A finite loss whose gradient's norm is not: a norm squares, so numbers beyond the root of the type's largest are too many; named where an exponential of the net made them."""
+    norm = number(case.m.get("grad_norm"))
+    if norm is None or math.isfinite(norm) or case.played is None or case.loss is None or not math.isfinite(case.loss): return []
+    after = {id(op) for op in _loss_ops(case)}
+    for op in case.capture.tape["ops"]:
+        kind, top = op["op"].split(".")[1].strip("_") if op["op"] != "mark" else "", _LARGEST.get((op.get("dtype") or [""])[0])
+        if id(op) in after or kind not in ("exp", "exp2", "expm1", "sinh", "cosh") or top is None: continue
+        made, came = case.played.values.get(op["out"][0]), case.played.values.get(op["args"][0]["t"])
+        if made is None or came is None: continue
+        made, came = float(made.detach().abs().max()), float(came.detach().abs().max())
+        if not (math.isfinite(made) and made > math.sqrt(top)): continue
+        return [Verdict("ACT_OVERFLOW", case.m["step"], f"{kind} in {'layer ' + repr(op['layer']) if op.get('layer') else 'the net'} makes {made:.3g} of {came:.3g}; its square, and with it the norm of the gradient, passes {top:.3g}", "likely",
+                        where=dict(layers=[op.get("layer", "")]))]
+    return []
+
+
 def _loss_given(case, given):
     played = play(case.capture.tape, replay_tensors(case.capture), dtype=torch.float64, device="cpu", given=given)
     return float((played.loss if played.loss is not None else sum(played.roots)).detach())
@@ -405,6 +422,17 @@ def _check_divergence(case):
     return [Verdict("LR_DIVERGED", case.m["step"], f"learning rate {max([float(number(v)) for v in lrs if v is not None], default=math.nan):g}; " + "; ".join(said) + (f"; a normal loss was {usual:.3g}" if usual else ""), "proven" if shorter and shorter[0] and proof == "proven" else proof, tried)]
 
 
+def _rises(losses):
+    """The last losses grow, three in a row at least, each by half or more, or end in numbers that are none."""
+    v = [x for _, x in losses]
+    if len(v) < 4: return False
+    k = len(v) - 1
+    while k > 0 and (not math.isfinite(v[k])): k -= 1
+    n = 0
+    while k > 0 and math.isfinite(v[k - 1]) and v[k] > 1.2 * v[k - 1]: n, k = n + 1, k - 1
+    return n >= 3
+
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-24b
 def _check_rate(case):
     """A learning rate that jumps far beyond every rate before it, and a loss or weights that grow afterwards; a warm-up jumps, too, and nothing grows."""
     rates = [(t["step"], float(number(t["lr"]))) for t in case.trace if isinstance(number(t.get("lr")), (int, float)) and math.isfinite(number(t["lr"]))]
@@ -423,17 +451,6 @@ def _check_rate(case):
     if earlier and later: said += f"; the median loss of the 16 steps before is {middle[0]:.3g}, of those after {middle[1]:.3g}"
     if grown: said += f"; the weights grew from {max(old):.3g} to {max(new):.3g}"
     return [Verdict("LR_DIVERGED", case.m["step"], said, "likely")]
-
-
-def _rises(losses):
-    """The last losses grow, three in a row at least, each by half or more, or end in numbers that are none."""
-    v = [x for _, x in losses]
-    if len(v) < 4: return False
-    k = len(v) - 1
-    while k > 0 and (not math.isfinite(v[k])): k -= 1
-    n = 0
-    while k > 0 and math.isfinite(v[k - 1]) and v[k] > 1.2 * v[k - 1]: n, k = n + 1, k - 1
-    return n >= 3
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-26
 def _shorter_step(case, ref):
@@ -455,7 +472,7 @@ def _shorter_step(case, ref):
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-28
 _CHECKS = [*DATA_CHECKS, ("batch norm", _check_batch_norm), ("forward", _check_forward), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
-           ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
+           ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("width of the gradient", _check_wide), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
            ("optimiser", _check_optimizer), ("learning rate", _check_rate), ("next step", _check_divergence)]
 _RANK = {"proven": 0, "likely": 1, "unknown": 2}
 

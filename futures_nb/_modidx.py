@@ -777,6 +777,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                      'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_divergence': ( '04_training/diagnosing.html#_check_divergence',
                                                                                     'futures_nb/diagnosing.py'),
+                                       'futures_nb.diagnosing._check_forgotten': ( '04_training/diagnosing.html#_check_forgotten',
+                                                                                   'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_forward': ( '04_training/diagnosing.html#_check_forward',
                                                                                  'futures_nb/diagnosing.py'),
                                        'futures_nb.diagnosing._check_gradient': ( '04_training/diagnosing.html#_check_gradient',

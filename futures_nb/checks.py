@@ -500,7 +500,7 @@ def _name_copy(case, name, want, have, differ, n):
     copied = _copied(case, name)
     other = h[differ]
     like = bool(torch.isfinite(other).all()) and float(other.abs().max()) <= 2 * float(w.nan_to_num(0).abs().max()) and float((other == 0).double().mean()) < 0.5
-    previous = copied.get("is_previous")
+    previous = next((d["is_previous"] for d in case.why("copy") if d.get("name") == name and d.get("is_previous") is not None), copied.get("is_previous"))
     shifted = [k for k in range(1, len(w)) if len(rows) > 1 and torch.equal(h[rows], w.roll(k, 0)[rows])]
     if previous is not None: verdict, kind = "COPY_STALE", f"they are those of step {previous}"
     elif shifted or _is_other_batch(case, name, h, rows): verdict, kind = "COPY_STALE", "they are rows of another place or batch"

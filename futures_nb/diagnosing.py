@@ -331,7 +331,7 @@ def _check_optimizer(case):
         sizes = ", ".join(f"{float(number(a)):.3g} to {float(number(b)):.3g}" for a, b in list(zip(d["before"], d["after"]))[:2])
         return [Verdict("OPT_STATE_LOST", case.m["step"], f"{_names(d['means'])} changed between {d['between']} (norms {sizes}), and the count of steps went on", "proven", where=dict(params=d["means"]))]
     if lost: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the running means of {_names(lost)} do not belong together: one is zero where the other is not", "proven", where=dict(params=lost))]
-    found = _check_short(case, params, post) or apart or _check_momentum(case)
+    found = _check_short(case, params, post) or apart or _check_momentum(case) or _check_forgotten(case)
     if found: return found
     counts = sorted({int(t.double().max()) for t in step.values()})
     taken = [t for t in case.trace if t.get("step", 0) < case.capture.step and "step" in str(t.get("order", "")).split()]
@@ -359,6 +359,25 @@ def _check_momentum(case):
 
 
 def _bad_grads(case): return any(isinstance(t.get("grad_norm"), float) and not math.isfinite(t["grad_norm"]) for t in case.trace if t.get("step", 0) <= case.capture.step)
+
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-21b
+def _check_forgotten(case):
+    """Mean squares below what one recorded gradient must have left in them: a step with gradient g leaves (1 - b) b^k g^2 after k more, whatever came then."""
+    known = case.m.get("optimizer") or {}
+    if known.get("class") not in ("Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"): return []
+    if ((case.m.get("amp") or {}).get("scaler") or {}).get("enabled"): return []            # a fused step may get scaled gradients
+    for c, group in ((c, g) for c in case.captures for g in known.get("groups", [])):
+        if not (c.is_live and c.post and c.step < case.capture.step) or (group.get("weight_decay") and known.get("class") != "AdamW"): continue
+        b = float(group["betas"][1] if group.get("betas") else group.get("alpha") or 0.0)
+        kept, gone = (1 - b) * b ** (case.capture.step - c.step - 1) if b else 1.0, c.gradient("step")
+        for name, v in (_state(case, "exp_avg_sq") | _state(case, "square_avg") | _state(case, "sum")).items():
+            if name not in gone or name not in group.get("params", []) or v.dtype != torch.float32: continue
+            least = kept * gone[name].double() ** 2
+            short = (v.double() < 0.5 * least) & (least > 1e-30)
+            if bool(short.any()):
+                k = int(torch.where(short, least - v.double(), 0.0).flatten().argmax())
+                return [Verdict("OPT_STATE_LOST", case.m["step"], f"the mean square of {name!r} holds {float(v.flatten()[k]):.3g} where the gradient of step {c.step} alone has left {float(least.flatten()[k]):.3g}: it was lost in between", "proven", where=dict(params=[name]))]
+    return []
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-23
 def _check_short(case, params, post):

@@ -832,7 +832,8 @@ def _judge_target(self, s, trigger):
     if "y" in used: self._y_matched = True
     elif self._y_matched:
         got = next((t for n, t in s.tape.consts.items() if n in used and t.shape == y.shape), None)
-        if got is not None: trigger("copy", name="y", **_difference(y, got))
+        is_it = lambda t: t is not None and t.shape == got.shape and torch.equal(t.cpu().to(got.dtype), got.cpu())
+        if got is not None: trigger("copy", name="y", is_previous=next((o.number for o in reversed(self.ring) if is_it(o.host.get("y"))), None), **_difference(y, got))
 
 def _difference(had, got):
     """How many words of `got` differ from `had`, and in which rows and columns."""

@@ -361,12 +361,25 @@ def _check_order(case, x):
     apart = torch.stack([(a[j] - b).abs().mean(1) for j in range(len(a))]) / (1e-9 + (b - b.median(1, keepdim=True).values).abs().mean(1))
     if found := _check_values(case, x, ref): return found
     i, j = linear_sum_assignment(apart.nan_to_num(50.0).clamp(max=50).numpy())
-    moved = [(p, q) for p, q in zip(i.tolist(), j.tolist()) if p != q and float(apart[p, p]) > 1.5 and float(apart[p, q]) < 0.5]
+    limit = _ks_limit(len(case.x), len(case.reference.batch["x_host"]), x.shape[1])         # windows count, not their time steps
+    moved = [(p, q) for p, q in zip(i.tolist(), j.tolist()) if p != q and float(apart[p, p]) > 1.5 and float(apart[p, q]) < 0.5
+             and _ks_distance(x[:, p], ref[:, p]) > limit > _ks_distance(x[:, p], ref[:, q])]
     if len(moved) < 2: return []
     order = list(range(len(a)))
     for p, q in moved: order[q] = p
     repair = _try_repair(case, "in the reference's order", x=case.x.index_select(-1, torch.tensor(order))) if sorted(order) == list(range(len(a))) else ("likely", "")
     return [Verdict("SCALER_COLUMNS", case.m["step"], f"{len(moved)} columns are distributed as other columns were at step {case.reference.step}, first {case.column(moved[0][0])!r} like {case.column(moved[0][1])!r}", "likely", repair[1], where=dict(columns=[p for p, _ in moved]))]
+
+
+def _ks_distance(a, b):
+    """Kolmogorov-Smirnov distance of two samples."""
+    at = torch.cat([a, b]).sort().values
+    return float((torch.searchsorted(a.sort().values, at, right=True).double() / len(a) - torch.searchsorted(b.sort().values, at, right=True).double() / len(b)).abs().max())
+
+
+def _ks_limit(n, m, n_columns, level=1e-3):
+    """What two samples of one distribution exceed with probability `level` in any of all pairs of columns (Smirnov 1948, asymptotic)."""
+    return math.sqrt(0.5 * math.log(2 * n_columns ** 2 / level) * (1 / n + 1 / m))
 
 
 def _check_values(case, x, ref):
@@ -397,6 +410,15 @@ def _check_saturated(case, x):
     return [Verdict(name, case.m["step"], said, "likely", where=dict(columns=columns))]
 
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-22
+def _check_target_median(case):
+    """The recorder found the middle of this batch far beyond the middle of every batch before it."""
+    told = next((d for d in case.why("target") if d.get("what") == "median"), None)
+    if told is None: return []
+    now, most = float(number(told["value"])), float(number(told["median"]))
+    repair = _try_repair(case, f"with targets divided by {now / most:.3g}", y=case.y / (now / most))
+    return [Verdict("TARGET_SCALE", case.m["step"], f"the median |y| of this batch is {now:.3g}, that of each batch before it at most {most:.3g}", *repair)]
+
+
 def _check_target(case):
     y = case.y
     if y is None or not y.is_floating_point() or not y.numel(): return []
@@ -407,7 +429,7 @@ def _check_target(case):
         return [Verdict("TARGET_NONFINITE", case.m["step"], f"the target of rows {_rows_text(rows)} is {_some(v[wrong])}", *_try_repair(case, "with those targets at 0", y=_finite(y)), where=dict(rows=rows))]
     size = v.abs()
     limit = case.y_abs * (1 + 1e-6) if case.y_abs else max(1e4 * float(size.median()), 1e3)
-    if float(size.max()) <= limit: return []
+    if float(size.max()) <= limit: return _check_target_median(case)
     bound = case.y_abs or max(5 * float(size.median()), 1e-12)
     rows = (size > limit).reshape(len(v), -1).any(1).nonzero().flatten().tolist()
     repair = _try_repair(case, f"with targets kept within {bound:.3g}", y=y.clamp(-bound, bound))
@@ -478,7 +500,7 @@ def _name_copy(case, name, want, have, differ, n):
     copied = _copied(case, name)
     other = h[differ]
     like = bool(torch.isfinite(other).all()) and float(other.abs().max()) <= 2 * float(w.nan_to_num(0).abs().max()) and float((other == 0).double().mean()) < 0.5
-    previous = copied.get("is_previous")
+    previous = next((d["is_previous"] for d in case.why("copy") if d.get("name") == name and d.get("is_previous") is not None), copied.get("is_previous"))
     shifted = [k for k in range(1, len(w)) if len(rows) > 1 and torch.equal(h[rows], w.roll(k, 0)[rows])]
     if previous is not None: verdict, kind = "COPY_STALE", f"they are those of step {previous}"
     elif shifted or _is_other_batch(case, name, h, rows): verdict, kind = "COPY_STALE", "they are rows of another place or batch"

@@ -189,6 +189,23 @@ def _check_slope(case):
     return []
 
 
+def _check_wide(case):
+    """A finite loss whose gradient's norm is not: a norm squares, so numbers beyond the root of the type's largest are too many; named where an exponential of the net made them."""
+    norm = number(case.m.get("grad_norm"))
+    if norm is None or math.isfinite(norm) or case.played is None or case.loss is None or not math.isfinite(case.loss): return []
+    after = {id(op) for op in _loss_ops(case)}
+    for op in case.capture.tape["ops"]:
+        kind, top = op["op"].split(".")[1].strip("_") if op["op"] != "mark" else "", _LARGEST.get((op.get("dtype") or [""])[0])
+        if id(op) in after or kind not in ("exp", "exp2", "expm1", "sinh", "cosh") or top is None: continue
+        made, came = case.played.values.get(op["out"][0]), case.played.values.get(op["args"][0]["t"])
+        if made is None or came is None: continue
+        made, came = float(made.detach().abs().max()), float(came.detach().abs().max())
+        if not (math.isfinite(made) and made > math.sqrt(top)): continue
+        return [Verdict("ACT_OVERFLOW", case.m["step"], f"{kind} in {'layer ' + repr(op['layer']) if op.get('layer') else 'the net'} makes {made:.3g} of {came:.3g}; its square, and with it the norm of the gradient, passes {top:.3g}", "likely",
+                        where=dict(layers=[op.get("layer", "")]))]
+    return []
+
+
 def _loss_given(case, given):
     played = play(case.capture.tape, replay_tensors(case.capture), dtype=torch.float64, device="cpu", given=given)
     return float((played.loss if played.loss is not None else sum(played.roots)).detach())
@@ -211,6 +228,8 @@ def _check_accumulated(case):
     seen = case.capture.gradient("backward")
     ratio, cosine = compare_gradients(seen, exact) if exact and seen else (math.nan, math.nan)
     numbers = f": its ratio to this batch's own gradient is {ratio / _loss_scale(case):.4g}, the cosine {cosine:.4f}" if math.isfinite(cosine) else ""
+    if any(d.get("rule") == "left_gradients" for d in case.why("order")):
+        return [Verdict("GRAD_ACCUM", case.m["step"], "backward added to gradients that no recorded step had made: a backward outside of the step left them after zero_grad" + numbers, "proven")]
     if told or full and _stepped_without_zero(case):
         size = math.sqrt(sum(float(v.double().norm()) ** 2 for v in before.values())) if before else None
         return [Verdict("GRAD_ACCUM", case.m["step"], "backward added to gradients that the last optimiser step had already used" + (f" (norm {size:.3g})" if size else "") + numbers, "proven" if full or told else "likely")]
@@ -308,8 +327,11 @@ def _check_optimizer(case):
     lost += [k for k in v if k in m and float(m[k].double().abs().max()) == 0 and float(v[k].double().max()) > 1e-12]
     apart = _apart_means(case, m, v)
     bad = [k for k, t in (m | v).items() if not bool(torch.isfinite(t.double()).all())]
+    for d in case.why("state"):
+        sizes = ", ".join(f"{float(number(a)):.3g} to {float(number(b)):.3g}" for a, b in list(zip(d["before"], d["after"]))[:2])
+        return [Verdict("OPT_STATE_LOST", case.m["step"], f"{_names(d['means'])} changed between {d['between']} (norms {sizes}), and the count of steps went on", "proven", where=dict(params=d["means"]))]
     if lost: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the running means of {_names(lost)} do not belong together: one is zero where the other is not", "proven", where=dict(params=lost))]
-    found = _check_short(case, params, post) or apart or _check_momentum(case)
+    found = _check_short(case, params, post) or apart or _check_momentum(case) or _check_forgotten(case)
     if found: return found
     counts = sorted({int(t.double().max()) for t in step.values()})
     taken = [t for t in case.trace if t.get("step", 0) < case.capture.step and "step" in str(t.get("order", "")).split()]
@@ -337,6 +359,25 @@ def _check_momentum(case):
 
 
 def _bad_grads(case): return any(isinstance(t.get("grad_norm"), float) and not math.isfinite(t["grad_norm"]) for t in case.trace if t.get("step", 0) <= case.capture.step)
+
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-21b
+def _check_forgotten(case):
+    """Mean squares below what one recorded gradient must have left in them: a step with gradient g leaves (1 - b) b^k g^2 after k more, whatever came then."""
+    known = case.m.get("optimizer") or {}
+    if known.get("class") not in ("Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"): return []
+    if ((case.m.get("amp") or {}).get("scaler") or {}).get("enabled"): return []            # a fused step may get scaled gradients
+    for c, group in ((c, g) for c in case.captures for g in known.get("groups", [])):
+        if not (c.is_live and c.post and c.step < case.capture.step) or (group.get("weight_decay") and known.get("class") != "AdamW"): continue
+        b = float(group["betas"][1] if group.get("betas") else group.get("alpha") or 0.0)
+        kept, gone = (1 - b) * b ** (case.capture.step - c.step - 1) if b else 1.0, c.gradient("step")
+        for name, v in (_state(case, "exp_avg_sq") | _state(case, "square_avg") | _state(case, "sum")).items():
+            if name not in gone or name not in group.get("params", []) or v.dtype != torch.float32: continue
+            least = kept * gone[name].double() ** 2
+            short = (v.double() < 0.5 * least) & (least > 1e-30)
+            if bool(short.any()):
+                k = int(torch.where(short, least - v.double(), 0.0).flatten().argmax())
+                return [Verdict("OPT_STATE_LOST", case.m["step"], f"the mean square of {name!r} holds {float(v.flatten()[k]):.3g} where the gradient of step {c.step} alone has left {float(least.flatten()[k]):.3g}: it was lost in between", "proven", where=dict(params=[name]))]
+    return []
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-23
 def _check_short(case, params, post):
@@ -380,6 +421,7 @@ def _check_divergence(case):
     losses = [(t["step"], number(t.get("loss"))) for t in case.trace if t.get("loss") is not None and t.get("step", 0) <= case.capture.step]
     usual = _usual_loss(case)
     if not _is_bad(case, case.loss, 30.0) and not _rises(losses): return []
+    if usual is not None and case.loss is not None and math.isfinite(case.loss) and case.loss <= usual: return []    # far below the usual: a likelihood may fall without end
     ref = case.reference
     earlier = [c for c in case.captures if c.step < case.capture.step and c.params()]
     ref = earlier[0] if earlier else ref
@@ -409,6 +451,26 @@ def _rises(losses):
     while k > 0 and math.isfinite(v[k - 1]) and v[k] > 1.2 * v[k - 1]: n, k = n + 1, k - 1
     return n >= 3
 
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-24b
+def _check_rate(case):
+    """A learning rate that jumps far beyond every rate before it, and a loss or weights that grow afterwards; a warm-up jumps, too, and nothing grows."""
+    rates = [(t["step"], float(number(t["lr"]))) for t in case.trace if isinstance(number(t.get("lr")), (int, float)) and math.isfinite(number(t["lr"]))]
+    at = next((k for k in range(8, len(rates)) if rates[k][1] > 30 * max(r for _, r in rates[:k]) > 0), None)
+    if at is None: return []
+    step, rate, before = *rates[at], max(r for _, r in rates[:at])
+    if case.capture.step < step and case.capture.step < max(c.capture.step for c in case.family()): return []
+    losses = [(t["step"], number(t["loss"])) for t in case.trace if t.get("loss") is not None]
+    earlier, later = ([abs(v) if math.isfinite(v) else math.inf for k, v in losses if a <= k <= b] for a, b in ((step - 16, step), (step + 1, step + 16)))
+    sizes = [(c.step, math.sqrt(sum(float(v.double().norm()) ** 2 for v in c.params().values()))) for c in case.captures if c.params()]
+    old, new = [v for k, v in sizes if k <= step], [v for k, v in sizes if step < k <= step + 64]
+    grown = bool(old and new) and not max(new) <= 3 * max(old)
+    middle = [sorted(v)[len(v) // 2] if v else math.nan for v in (earlier, later)]       # medians: one heavy tail is no growth
+    if not middle[1] > 3 * middle[0] and not grown: return []
+    said = f"the rate jumped from at most {before:g} to {rate:g} at step {step}, {rate / before:.3g} times as large"
+    if earlier and later: said += f"; the median loss of the 16 steps before is {middle[0]:.3g}, of those after {middle[1]:.3g}"
+    if grown: said += f"; the weights grew from {max(old):.3g} to {max(new):.3g}"
+    return [Verdict("LR_DIVERGED", case.m["step"], said, "likely")]
+
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-26
 def _shorter_step(case, ref):
     """`(is_worse, sentence)`: one replayed step of full length raises this batch's loss, a hundredth of it does not."""
@@ -429,8 +491,8 @@ def _shorter_step(case, ref):
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-28
 _CHECKS = [*DATA_CHECKS, ("batch norm", _check_batch_norm), ("forward", _check_forward), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
-           ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
-           ("optimiser", _check_optimizer), ("next step", _check_divergence)]
+           ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("width of the gradient", _check_wide), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
+           ("optimiser", _check_optimizer), ("learning rate", _check_rate), ("next step", _check_divergence)]
 _RANK = {"proven": 0, "likely": 1, "unknown": 2}
 
 

@@ -31,7 +31,7 @@ from torch.nn.utils import clip_grad as _clip_grad
 
 from .scaling import column_hash
 from .schema import DataError
-from .tape import Tape, name_in_tape, play, tape_json, tape_mark
+from .tape import Tape, _strings, name_in_tape, play, tape_json, tape_mark
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-05
 @dataclass
@@ -175,7 +175,7 @@ class _Step:
     """One recorded step; `forward(out)` and `loss(value)` give back what they are given."""
     is_busy = False                     # the recorder is at work itself: nothing of it is noted
     value = out = norm = x_dev = scaled = before = after = left = x_dev_seen = hidden = capture = tape = columns = input_name = lr = found = pieces = None
-    x_abs = y_abs = x_crc = dev_crc = is_same = loss_read = norm_read = x_abs_read = y_abs_read = None
+    x_abs = y_abs = x_crc = dev_crc = is_same = loss_read = norm_read = x_abs_read = y_abs_read = state = None
     loss_given = grads_old = is_over = is_done = has_stepped = is_skipped = False
     n_clipped, buffers = 0, ()
 
@@ -233,7 +233,7 @@ def _before_backward(self, root):
     grads = "none"
     if any(p.grad is not None for p in self.rec._params):
         grads = "zeroed" if self.rec._is_fresh else "accumulated"
-        if self.rec._is_dirty: grads = self.rec._old_gradients(self)
+        if self.rec._is_dirty or (self.rec._is_fresh and self.is_close): grads = self.rec._old_gradients(self)
     self.note("backward", grads_before=grads)
     self.rec._is_fresh = self.rec._is_dirty = False
     if self.capture is not None and grads not in ("none", "zeroed"): self.capture.grads_of(self.rec, "before")
@@ -443,9 +443,9 @@ def _begin(self):
     self.events, self.notes, self._orders, self._kinds, self._paths = [], [], Counter(), Counter(), Counter()
     self._current = self._last = self._last_live = self._snapshot = None
     self._tapes, self._lines, self._pending, self._limit, self._order_facts = {}, deque(maxlen=64), [], None, set()
-    self._losses, self._ys, self._xs, self._unwritten = deque(maxlen=64), deque(maxlen=64), deque(maxlen=64), []
+    self._losses, self._ys, self._xs, self._y_medians, self._unwritten = *(deque(maxlen=64) for _ in range(4)), []
     self._is_dirty = self._y_matched = self._has_matched = self._is_closed = self._live_next = self._has_reference = self._seen_backward = False
-    self._is_fresh, self._started, self._ranks, self._n_moved = True, time.time(), None, 0
+    self._is_fresh, self._started, self._ranks, self._n_moved, self._n_restated = True, time.time(), None, 0, 0
     self._close_until, self._leaf_hooks, self._words = 0, [], None
     self._world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     self._rank = dist.get_rank() if self._world > 1 else 0
@@ -539,6 +539,19 @@ def _norms(self):
     with torch.no_grad(): return torch.stack(torch._foreach_norm(self._watched))
 
 
+def _means(self):
+    """`[(parameter, key, tensor)]`: the running means that the optimizer keeps."""
+    return [(p, key, t) for p, facts in self.opt.state.items() for key, t in facts.items() if isinstance(t, torch.Tensor) and t.ndim and t.numel() and t.is_floating_point() and t.device == self._device]
+
+
+def _state_norms(self):
+    """Norms of the optimizer's running means, and its first count of steps; None for what it has not got."""
+    means, count = [t.detach() for _, _, t in _means(self)], next((facts["step"] for facts in self.opt.state.values() if "step" in facts), None)
+    with torch.no_grad(): norms = torch._foreach_norm(means) if means else []
+    if len({n.dtype for n in norms}) > 1: norms = [n.float() for n in norms]
+    return (torch.stack(norms) if norms else None), count.clone() if isinstance(count, torch.Tensor) else count
+
+
 def _open_step(self, only_inside=True):
     s = self._current
     return None if s is None or s.is_done or s.is_busy or self._is_closed or (only_inside and s.is_over) else s
@@ -558,7 +571,7 @@ def _before_forward(self, module, args, kwargs):
             if s.is_close or not self._wait: self._look_at_input(s, t)
             elif self.contract is not None and t.is_floating_point() and t.numel(): s.x_abs = _range(t)
             if tape is not None: name_in_tape(tape, t)
-        if self._last is not None and s.is_close: s.before, s.left = self._norms(), self._last
+        if self._last is not None and s.is_close: s.before, s.left, s.state = self._norms(), self._last, (self._state_norms(), self._last_state, self._last[1])
     if tape is not None: tape.paused = False
     s.is_busy = False
 
@@ -608,7 +621,7 @@ def _leaf_hook(self, name):
         if s.tape is not None: s.tape.paused = False
     return hook
 
-for _method in (_copy_batch, _norms, _open_step, _before_forward, _look_at_input, _look_at_piece, _after_forward, _leaf_hook): setattr(Recorder, _method.__name__, _method)
+for _method in (_copy_batch, _norms, _state_norms, _open_step, _before_forward, _look_at_input, _look_at_piece, _after_forward, _leaf_hook): setattr(Recorder, _method.__name__, _method)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-31
 def _before_step(self, opt, args, kwargs):
@@ -653,7 +666,7 @@ def _look_late(self, s):
     if s.x_crc is None and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
     if s.y_abs is None and y is not None and y.is_floating_point() and y.numel(): s.y_abs = _range(y)
     if s.x_dev_seen is not None and s.input_name is None: self._look_at_input(s, s.x_dev_seen)
-    if s.before is None and self._last is not None: s.before, s.left = self._norms(), self._last
+    if s.before is None and self._last is not None: s.before, s.left, s.state = self._norms(), self._last, (self._state_norms(), self._last_state, self._last[1])
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-32
 def _is_to_skip(self, s):
@@ -702,7 +715,7 @@ def _after_step(self, opt, args, kwargs):
         if s.found is None: del opt.found_inf
         else: opt.found_inf = s.found
     self._is_dirty = True
-    if s.is_close or (s.number + 1) % self.look == 0 or s.number + 1 in (32, self._close_until) or (s.number + 1) % self.live == 0: self._last = self._norms(), s.number
+    if s.is_close or (s.number + 1) % self.look == 0 or s.number + 1 in (32, self._close_until) or (s.number + 1) % self.live == 0: self._last, self._last_state = (self._norms(), s.number), self._state_norms()
     if s.capture is not None and not s.is_skipped: s.capture.post = self._state(has_optimizer=self._is_small)
     s.is_busy = False
     if s.tape is not None: s.tape.paused = False
@@ -748,10 +761,10 @@ def _judge(self, s):
     if self.contract is not None:
         for fact in self.contract.broken(s.host.get("x"), s.host.get("y"), x_abs if x_abs is not None else _abs_max(_range(s.host["x"])) if "x" in s.host else None, y_abs, s.columns):
             trigger("contract", **fact)
-    typical_y, typical_x = self._typical_values()[1:]
-    if y_abs is not None and (not math.isfinite(y_abs) or (len(self._ys) >= 8 and y_abs > 1e4 * max(typical_y, 1e-30) and y_abs > 1e3)): trigger("target", value=y_abs, median=typical_y)
+    typical_x = self._typical_values()[2]
+    self._judge_size(s, trigger, y_abs)
     if x_abs is not None and len(self._xs) >= 8 and x_abs > 1e6 * max(typical_x, 1.0): trigger("input", value=x_abs, median=typical_x)
-    if s.before is not None: self._judge_weights(s, trigger)
+    if s.before is not None: self._judge_weights(s, trigger), self._judge_state(s, trigger)
     self._judge_copy(s, trigger)
     for rule in _broken_order(s.words, s.order, has_scale, s.grads_old, self._seen_backward):
         trigger("order", rule=rule, order=s.words[:], usual=self._usual_order())
@@ -795,6 +808,19 @@ def _judge_copy(self, s, trigger):
         if facts.get("n_words_differ") != 0: trigger("copy", name=s.input_name, **facts)
 
 
+def _judge_state(self, s, trigger):
+    """The optimizer's running means at this forward against those that its last step left, while its count of steps is the same."""
+    (now, count), (left, old), number = s.state
+    if now is None or left is None or now.shape != left.shape or number != s.number - 1 or (count is None) != (old is None) or torch.equal(now, left): return
+    if count is not None and float(count) != float(old): return     # another state, with its own count: it belongs together
+    at = ((now - left).abs() > 1e-5 * torch.maximum(now.abs(), left.abs())).nonzero().flatten().tolist()
+    self._n_restated += bool(at)
+    if not at or self._n_restated > 2: return                # somebody writes it again and again, and means it
+    names = [f"{self._name_of_param.get(id(p), '?')}:{key}" for p, key, _ in _means(self)]
+    trigger("state", between=f"end of step {number} and forward of {s.number}", means=[names[k] for k in at][:32], before=left[at].tolist()[:32], after=now[at].tolist()[:32])
+
+
+# %% ../nbs/04_training/19_recorder.ipynb #17-recorder-37
 def _judge_target(self, s, trigger):
     """The target that the loss used, where the tape shows it, against the target of the batch; and one that was written in place."""
     y = s.host.get("y")
@@ -802,12 +828,13 @@ def _judge_target(self, s, trigger):
     now = s.tensors["y"]
     if s.is_close and y.nbytes < 8e6 and not torch.equal(bit_sums(y), bit_sums(now)): return trigger("copy", name="y", **_difference(y, now))
     if s.tape is None: return
-    if any(v == {"t": "y"} for e in s.tape.ops for v in e.get("args", [])): self._y_matched = True
+    used = _leading_to(s.tape.ops, [s.tape.names.get(id(t)) for t in [s.value, *s.roots]])
+    if "y" in used: self._y_matched = True
     elif self._y_matched:
-        got = next((s.tape.consts[n] for n in s.tape.consts if s.tape.consts[n].shape == y.shape), None)
-        if got is not None: trigger("copy", name="y", **_difference(y, got))
+        got = next((t for n, t in s.tape.consts.items() if n in used and t.shape == y.shape), None)
+        is_it = lambda t: t is not None and t.shape == got.shape and torch.equal(t.cpu().to(got.dtype), got.cpu())
+        if got is not None: trigger("copy", name="y", is_previous=next((o.number for o in reversed(self.ring) if is_it(o.host.get("y"))), None), **_difference(y, got))
 
-# %% ../nbs/04_training/19_recorder.ipynb #17-recorder-37
 def _difference(had, got):
     """How many words of `got` differ from `had`, and in which rows and columns."""
     if got is None or had.numel() != got.numel(): return {}
@@ -828,16 +855,16 @@ def _broken_order(words, order, has_scale, grads_old, seen_backward) -> list:
     if has_scale and "scale" in words:
         if any("unscale" not in words[:k] for k in clips): found.append("clip_before_unscale")
         if "step" in words and "scaler_step" not in words and "unscale" not in words: found.append("unscale_missing")
-    if grads_old: found.append("no_zero_grad")
+    if grads_old: found.append("left_gradients" if grads_old == "left" else "no_zero_grad")
     if "step" in words and "backward" not in words and seen_backward: found.append("step_without_backward")
     if clips and "step" in words and min(clips) > at("step"): found.append("clip_after_step")
     return found
 
 
 def _old_gradients(self, s):
-    """Norm of the gradients that backward will be added to, although the optimizer has already used them."""
+    """Norm of the gradients that backward will be added to: the optimizer has already used them, or a backward outside of the recorded steps left them."""
     with torch.no_grad(): norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm([p.grad for p in self._params if p.grad is not None]))))
-    s.grads_old = norm > 0 or norm != norm
+    s.grads_old = ("left" if self._is_fresh else True) if norm > 0 or norm != norm else False
     return norm if s.grads_old else "zeroed"
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-38
@@ -860,7 +887,31 @@ def _learn_path(self, tape):
     elif goal is not None: self._paths["plain"] += 1
     if getattr(self, "_n_changed", 0) >= 2 and not self._paths["plain"]: self._paths["changed"] += 1
 
-for _method in (_judge_target, _loss_limit, _typical_values, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
+def _leading_to(ops, goals) -> set:
+    """Names of all tensors on the tape from which one of `goals` was computed."""
+    todo, seen, makers = [*goals], set(), {}
+    for e in ops: [makers.setdefault(n, []).append(e) for n in e.get("out", []) if n]
+    while todo:
+        name = todo.pop()
+        if name in seen or name is None: continue
+        seen.add(name)
+        todo += [n for e in makers.get(name, []) for n in _strings([e.get("args"), e.get("kwargs")])]
+    return seen
+
+
+def _judge_size(self, s, trigger, y_abs):
+    """The targets against those of earlier batches: the largest, which may be a tail, and their median, which no tail moves."""
+    if y_abs is None: return
+    typical, most = self._typical_values()[1], max(self._y_medians, default=0.0)
+    if not math.isfinite(y_abs) or (len(self._ys) >= 8 and y_abs > 1e4 * max(typical, 1e-30) and y_abs > 1e3): return trigger("target", value=y_abs, median=typical)
+    may_be = len(self._y_medians) >= 8 and y_abs > 20 * most > 0
+    if s.host["y"].numel() < 16 or not (may_be or s.number < 64 or s.number % 8 == 0): return
+    median = float(s.host["y"].abs().float().median())
+    if may_be and median > 20 * most: trigger("target", what="median", value=median, limit=20 * most, median=most)
+    else: self._y_medians.append(median)
+
+
+for _method in (_judge_target, _judge_state, _judge_size, _loss_limit, _typical_values, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-40
 def _ended(self, s):
@@ -918,7 +969,7 @@ def _event(self, s):
         self.n_late += 1
         return
     if not self._has_reference and self._last_live is not None: self._write(self._last_live, "reference")
-    if kind in ("order", "weights", "replica"): self._live_next = True
+    if kind in ("order", "weights", "state", "replica"): self._live_next = True
     path = self._write(s, "event")
     self.events.append(path)
     skipped = "; the step was skipped, the weights are those before it" if s.is_skipped else ""
@@ -1014,9 +1065,10 @@ def _rerun(self, s, capture, tape, notes):
 
 
 def _target_on(tape, s):
-    """Name of the tensor that took the place of y on the tape, if y itself is not there."""
-    if "y" in tape["inputs"] or "y" not in s.host: return None
-    return next((n for n, facts in tape["inputs"].items() if n.startswith("const:") and facts["shape"] == list(s.host["y"].shape)), None)
+    """Name of the tensor that took the place of y on the tape, if the loss was not computed from y itself."""
+    used = _leading_to(tape["ops"], [tape["outputs"].get("loss"), *tape["outputs"].get("roots", [])]) - {None} or set(tape["inputs"])
+    if "y" in used or "y" not in s.host: return None
+    return next((n for n, facts in tape["inputs"].items() if n in used and n.startswith("const:") and facts["shape"] == list(s.host["y"].shape)), None)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-45
 def _write(self, s, kind):

@@ -1,6 +1,7 @@
 """What a chapter on training cannot show: artefacts on disk, the picture in a notebook, processes that must end."""
 import json
 import os
+import signal
 import time
 
 import numpy as np
@@ -250,8 +251,12 @@ def of_two(tmp_path_factory):
             os.kill(os.getpid(), 2)
 
         threading.Thread(target=press, daemon=True).start()
-        with pytest.raises(train.Interrupted, match="the same call goes on") as stopped:
-            train.fit(MLP, rows, n_procs=2, **options)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)   # a process started in the background ignores it
+        try:
+            with pytest.raises(train.Interrupted, match="the same call goes on") as stopped:
+                train.fit(MLP, rows, n_procs=2, **options)
+        finally:
+            signal.signal(signal.SIGINT, before)
     return rows, options, seen, stopped.value.fit
 
 

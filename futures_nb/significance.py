@@ -16,6 +16,7 @@ import numpy as np
 
 from .backtest import YEAR, sharpe_ratio
 from .schema import DataError
+from .scores import mean_block
 
 # %% ../nbs/05_evaluation/07_significance.ipynb #07-significance-05
 def best_of_luck(
@@ -167,13 +168,12 @@ def superior_ability(
     seed: int = 0,
 ) -> float:
     """p-value of "no trial is better than the benchmark", by stationary bootstrap, consistent version. Hansen (2005)."""
-    from arch.bootstrap import SPA, optimal_block_length
+    from arch.bootstrap import SPA
     x = np.asarray(daily, np.float64)
     if x.ndim != 2 or not np.isfinite(x).all(): raise DataError(f"superior_ability: daily has shape {x.shape}, {int((~np.isfinite(x)).sum())} values are not finite; give days by trials")
     base = np.zeros(len(x)) if benchmark is None else np.asarray(benchmark, np.float64)
     moving = (x - base[:, None])[:, np.ptp(x - base[:, None], axis=0) > 0]
-    found = optimal_block_length(moving)["stationary"].to_numpy() if moving.size else np.ones(1)
-    block = int(np.clip(np.ceil(np.median(found[np.isfinite(found)])), 1, len(x) // 3)) if np.isfinite(found).any() else 1
+    block = int(np.ceil(np.median([mean_block(trial) for trial in moving.T]))) if moving.size else 1
     test = SPA(-base, -x, block_size=block, reps=n_draws, seed=seed)
     test.compute()
     return float(test.pvalues["consistent"])

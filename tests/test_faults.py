@@ -1,6 +1,4 @@
 """Planted faults are named, healthy runs are not accused. `python -m tests.faults` prints the whole table."""
-import warnings
-
 import pytest
 
 from futures_nb.checks import STAGES, VERDICTS
@@ -112,9 +110,7 @@ def test_log_of_the_first_case():
 
 @pytest.mark.slow
 def test_whole_table():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        total, alarms = full_table(5, 300)
+    total, alarms = full_table(5, 300)
     n = sum(total.values())
     assert total["right"] >= 0.90 * n and total["right"] + total["stage"] >= 0.95 * n
     assert total["wrong"] + total["stage"] <= 0.02 * n

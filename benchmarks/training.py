@@ -322,7 +322,9 @@ def main():
         for hidden in NETS: tell(ranks_against_threads(n_wide, hidden, 1 if given.small else 3))
     if "guards" in given.parts:
         for hidden in NETS: tell(cost_of_guards(hidden, BATCH, 3 if given.small else 9, 0.05 if given.small else 0.3))
-    if not given.small: write_results("training", rows)
+    checked = [row for row in rows if "compared" in row]
+    for part in dict.fromkeys(row["part"] for row in rows if "part" in row) if not given.small else ():       # a file a part, so that each can be run on its own
+        write_results("training" if part == "loops" else f"training_{part}", checked + [row for row in rows if row.get("part") == part])
 
 
 if __name__ == "__main__":

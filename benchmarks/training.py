@@ -259,36 +259,38 @@ def ranks_against_threads(n, hidden, rounds, epochs=4):
             "two_ranks_over_two_threads": round(median["2 ranks, 1 thread"] / median["1 rank, 2 threads"], 2)}
 
 
-def guards(net, optimizer, folder):
-    """`name: step(net, batch, optimizer)`, the plain step first; those that this version has."""
-    yield "plain", train_step
-    if "fuse" in inspect.signature(train_step).parameters:
-        from futures_nb.step import Fuse
-        yield "fuse", partial(train_step, fuse=Fuse("cpu"))
-    else: print("left out: train_step has no fuse")
-    if importlib.util.find_spec("futures_nb.recorder"):
-        recorder = importlib.import_module("futures_nb.recorder").Recorder(folder, net, optimizer)
-        yield "recorder", recorder.wrap(train_step)
-    else: print("left out: there is no recorder")
+def guards(hidden, folder):
+    """`name: step(batch)`, the plain step first, each with a net of its own: weights that another loop moves in between are what the recorder is there to report."""
+    from futures_nb.recorder import Recorder
+    from futures_nb.step import Fuse
+
+    def own():
+        net = fnb.MLP(COLUMNS, hidden=hidden, seed=1).train()
+        return net, torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+
+    def with_net(step, net, optimizer): return lambda batch: step(net, batch, optimizer)
+    yield "plain", with_net(train_step, *own())
+    yield "fuse", with_net(partial(train_step, fuse=Fuse("cpu")), *own())
+    net, optimizer = own()
+    yield "recorder", with_net(Recorder(folder, net, optimizer).wrap(train_step), net, optimizer)
 
 
 def cost_of_guards(hidden, batch_size, rounds, seconds=0.3):
     """Milliseconds of a step with each guard, in turn; the median of `rounds`, and of the ratios to the plain step."""
     dataset = a_set(8 * batch_size, 1)
-    net = fnb.MLP(COLUMNS, hidden=hidden, seed=1).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
     X, y = torch.from_numpy(dataset.X), torch.from_numpy(dataset.y)
     batches = [(X[a:a + batch_size], y[a:a + batch_size], torch.ones(batch_size)) for a in range(0, 8 * batch_size, batch_size)]
 
     def some(step, k):
         start = time.perf_counter()
-        for _ in range(k): step(net, batches[_ % 8], optimizer)
+        for j in range(k): step(batches[j % 8])
         return (time.perf_counter() - start) / k * 1e3
-    with tempfile.TemporaryDirectory() as folder:
-        ways = dict(guards(net, optimizer, folder))
-        k = max(8, round(seconds * 1e3 / some(train_step, 8)))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Recorder: step")     # a healthy loop gives no event
+        ways = dict(guards(hidden, folder))
+        k = max(8, round(seconds * 1e3 / some(ways["plain"], 8)))
         took = {name: [] for name in ways}
-        for name, step in ways.items(): some(step, 8)
+        for step in ways.values(): some(step, 64)
         for _ in range(rounds):
             for name, step in ways.items(): took[name].append(some(step, k))
     ratio = {name: round(statistics.median(b / a for a, b in zip(took["plain"], t)), 4) for name, t in took.items() if name != "plain"}

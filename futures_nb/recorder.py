@@ -173,7 +173,7 @@ class _Listening:
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-15
 class _Step:
     """One recorded step; `forward(out)` and `loss(value)` give back what they are given."""
-    is_busy = False                     # the recorder is at work itself: nothing of it is noted
+    is_busy = is_live = False           # the recorder is at work itself: nothing of it is noted
     value = out = norm = x_dev = scaled = before = after = left = x_dev_seen = hidden = capture = tape = columns = input_name = lr = found = pieces = None
     x_abs = y_abs = x_crc = dev_crc = is_same = loss_read = norm_read = x_abs_read = y_abs_read = state = None
     loss_given = grads_old = is_over = is_done = has_stepped = is_skipped = False
@@ -336,7 +336,7 @@ def _tape_ends(self, step):
     step.capture.consts = {n: t for n, t in tape.consts.items() if n in step.capture.tape["inputs"]}
     step.tape, step.is_busy = None, False
     self._learn_path(step.capture.tape)
-    self._tapes[step.shapes] = step.capture.tape, step.capture.consts
+    self._tapes[step.shapes] = step.capture.tape, step.capture.consts, any("random" in e for e in step.capture.tape["ops"])
 
 
 def _first_tensor(value):
@@ -376,15 +376,15 @@ class Recorder:
         n_events: int = 3,   # The first ones are kept; later ones are counted
         max_mb: float = 64,  # Size of one event [MB]
         skip: bool = True,   # A step whose loss, gradients or batch are bad changes no weight
-        look: int | None = None, # Steps between close looks (bytes, layers, norms of the weights); default: 1, or 8 above 100 000 weights
-        live: int = 64,      # Steps between those recorded whole; more often in the first 128
+        look: int | None = None, # Steps between close looks (bytes, layers, norms of the weights); None: every step (every 8th above 100 000 weights), after 512 steps as often as a few percent of the loop's time allow
+        live: int | None = None, # Steps between those recorded whole; None: 64, and more often in the first 128, after 512 steps as the time allows
         wait: bool | None = None, # True: judge each step before the optimizer's; default: on the CPU, where nothing is gained by not waiting
     ):
-        for name, value in (("every", every), ("ring", ring), ("live", live), ("look", 1 if look is None else look)):
+        for name, value in (("every", every), ("ring", ring), ("look", 1 if look is None else look), ("live", 64 if live is None else live)):
             if not (isinstance(value, int) and value > 0): raise DataError(f"Recorder: {name} is {value!r}; pass a positive number of steps")
         if not hasattr(opt, "param_groups"): raise DataError(f"Recorder: opt is {type(opt).__name__}; pass the torch optimizer itself")
         self.folder, self.model, self.opt, self.contract, self.every = Path(run_dir) / "blackbox", model, opt, contract, every
-        self.n_events, self.max_bytes, self.skip, self.live = n_events, int(max_mb * 1e6), skip, live
+        self.n_events, self.max_bytes, self.skip, self.live = n_events, int(max_mb * 1e6), skip, live or 64
         given = scaler if isinstance(scaler, (list, tuple)) else [scaler]
         self.amp = next((s for s in given if hasattr(s, "unscale_")), None)
         self.columns_scaler = next((s for s in given if s is not None and not hasattr(s, "unscale_")), None)
@@ -394,7 +394,7 @@ class Recorder:
         self._params = [p for g in opt.param_groups for p in g["params"]]
         self._watched = [p for p in self._named.values() if p.numel()]
         self._is_small = sum(p.numel() for p in self._watched) <= 100_000
-        self.look = look or (1 if self._is_small else 8)
+        self.look, self._paces = look or (1 if self._is_small else 8), [name for name, given in (("look", look), ("live", live)) if given is None]
         self._device = self._params[0].device
         self._wait = self._device.type == "cpu" if wait is None else wait
         self._fused = bool(opt.defaults.get("fused"))
@@ -409,6 +409,7 @@ class Recorder:
 def _step(self, batch=None):
     """A context for one step on `batch`: a dictionary, a pair, a tensor, or a list of batches."""
     if self._current is not None and not self._current.is_done: self._ended(self._current)
+    self._set_pace()
     self._current = _Step(self, self.n, batch)
     self.n += 1
     return self._current
@@ -423,7 +424,26 @@ def _wrap(self, train_step):
         return result
     return recorded
 
-Recorder.step, Recorder.wrap = _step, _wrap
+_FIRST = 512                                                 # steps that are all looked at as the defaults say, however short they are
+_SHARES = dict(look=0.03, live=0.01)                         # of the time of a plain step
+
+def _set_pace(self):
+    """Note how long the step before took and, after the first ones, look less often where looking costs more than its share of the loop's time."""
+    now, s = time.perf_counter(), self._current
+    if s is not None: self._took["live" if s.is_live else "look" if s.is_close else "plain"].append(now - self._began)
+    self._began = now
+    if self.n < _FIRST or self.n % 64 or not self._paces: return
+    plain = self._took["plain"]
+    if len(plain) < 16:                                      # every step was looked at: find out what one costs that is not
+        if "look" in self._paces: self.look = max(self.look, 8)
+        return
+    plain = statistics.median(plain)
+    for name, least, most in (("look", 1, 64), ("live", 64, 1024)):
+        if name not in self._paces or not self._took[name]: continue
+        steps = (statistics.median(self._took[name]) - plain) / (_SHARES[name] * plain)
+        setattr(self, name, int(min(most, max(least, 2 ** math.ceil(math.log2(max(steps, 1)))))))
+
+Recorder.step, Recorder.wrap, Recorder._set_pace = _step, _wrap, _set_pace
 
 
 def _record_blown(blown) -> None:
@@ -446,7 +466,8 @@ def _begin(self):
     self._losses, self._ys, self._xs, self._y_medians, self._unwritten = *(deque(maxlen=64) for _ in range(4)), []
     self._is_dirty = self._y_matched = self._has_matched = self._is_closed = self._live_next = self._has_reference = self._seen_backward = False
     self._is_fresh, self._started, self._ranks, self._n_moved, self._n_restated = True, time.time(), None, 0, 0
-    self._close_until, self._leaf_hooks, self._words = 0, [], None
+    self._close_until, self._leaf_hooks, self._words, self._free = 0, [], None, {}
+    self._took, self._began = {name: deque(maxlen=64) for name in ("plain", "look", "live")}, 0.0
     self._world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     self._rank = dist.get_rank() if self._world > 1 else 0
     self._fuse, self._listening, self._typical = torch.zeros((), device=self._device), _Listening(self), None
@@ -516,15 +537,16 @@ _EARLY = {*range(0, 64, 8), *range(64, 129, 16)}   # a small net is cheap to rec
 def _copy_batch(self, s):
     """Keep the batch as the loop has it, and decide how closely this step is looked at."""
     s.tensors = {n: t for n, t in s.batch.items() if isinstance(t, torch.Tensor)}
-    s.host = {n: t.detach().clone() if t.nbytes <= 8e6 else t.detach() for n, t in s.tensors.items()}
+    s.host = {n: self._copy_of(t) if t.nbytes <= 8e6 else t.detach() for n, t in s.tensors.items()}
     x, y, n = s.host.get("x"), s.host.get("y"), s.number
     s.is_close = n < 16 or n < self._close_until or n % self.look == 0
-    is_live = n % self.live == 0 or n in (_EARLY if self._is_small else (0, 8, 32)) or self._live_next
+    s.is_live = is_live = n % self.live == 0 or n in (_EARLY if self._is_small else (0, 8, 32)) or self._live_next
     s.is_close |= is_live
     if (s.is_close or not self._wait) and x is not None: s.x_crc = _crc(x) if x.device.type == "cpu" else bit_sums(x)
     if (s.is_close or self.contract is not None or not self._wait) and y is not None and y.is_floating_point() and y.numel(): s.y_abs = _range(y)
     s.shapes = (*((k, t.shape, t.dtype) for k, t in s.host.items()), self._net.training)
-    s.rng = self._generators()
+    tape = self._tapes.get(s.shapes)
+    s.rng = self._generators() if s.is_close or tape is None or tape[2] else {}   # a step that draws nothing needs no generator to be played again
     if self._buffers: s.buffers = [b.detach().clone() for b in self._buffers]
     if not self._wait and not self._fused and n % self.every == 0: self._snapshot = n, self._state()
     if is_live or (s.shapes not in self._tapes and len(self._tapes) < 6):
@@ -533,6 +555,21 @@ def _copy_batch(self, s):
     elif not s.is_close and self._leaf_hooks:
         for hook in self._leaf_hooks: hook.remove()
         self._leaf_hooks = []
+
+
+def _copy_of(self, t):
+    """A copy of `t`, in memory that a step which left the ring has given back: fresh pages cost more than the copying."""
+    free = self._free.get((t.shape, t.dtype, t.device))
+    return free.pop().copy_(t.detach()) if free else t.detach().clone()
+
+
+def _give_back(self, s):
+    """The memory of the batch of `s`, which left the ring."""
+    if not self._wait and any(o is s for o in self._pending): return
+    if s.capture is not None or s is self._last_live or s.is_live or s.triggers or s.pieces: return
+    for n, t in s.host.items():
+        if t is not s.tensors.get(n) and t.is_contiguous() and t.nbytes <= 8e6: self._free.setdefault((t.shape, t.dtype, t.device), []).append(t)
+    s.host = {}
 
 
 def _norms(self):
@@ -621,7 +658,7 @@ def _leaf_hook(self, name):
         if s.tape is not None: s.tape.paused = False
     return hook
 
-for _method in (_copy_batch, _norms, _state_norms, _open_step, _before_forward, _look_at_input, _look_at_piece, _after_forward, _leaf_hook): setattr(Recorder, _method.__name__, _method)
+for _method in (_copy_batch, _copy_of, _give_back, _norms, _state_norms, _open_step, _before_forward, _look_at_input, _look_at_piece, _after_forward, _leaf_hook): setattr(Recorder, _method.__name__, _method)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-31
 def _before_step(self, opt, args, kwargs):
@@ -678,6 +715,7 @@ def _is_to_skip(self, s):
 def _state_before(self, s):
     """The state before this step, taken late: the optimizer has not moved yet, the buffers are those of the step's start."""
     capture = _Capture(self, s)
+    s.rng = s.rng or capture.rng                             # nothing was drawn since the step began
     capture.is_live, capture.rng = False, s.rng
     for (n, _), b in zip(self._net.named_buffers(), s.buffers): capture.pre[f"buffer:{n}"] = b
     return capture
@@ -921,6 +959,7 @@ def _ended(self, s):
     if s.value is not None: s.value = s.value.detach()       # the step's graph is not kept
     s.out, s.roots, s.scaled, s.hidden = None, [], None, None
     if s.x_dev_seen is not None: s.x_dev_seen = s.x_dev_seen.detach()
+    if len(self.ring) == self.ring.maxlen: self._give_back(self.ring.popleft())
     self.ring.append(s)
     if s.loss_given and "loss" in s.words: s.words.remove("loss")   # whether it was said is not part of the order
     s.said = " ".join(s.words)
@@ -1055,7 +1094,7 @@ def _rerun(self, s, capture, tape, notes):
     devices = [self._device] if self._device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices), torch.enable_grad():
-            torch.set_rng_state(s.rng["cpu"])
+            if s.rng: torch.set_rng_state(s.rng["cpu"])
             for name, state in s.rng.items():
                 if name != "cpu": torch.cuda.set_rng_state(state, torch.device(name))
             return (played := play(tape, tensors, dtype=None, device=self._device, draw=capture.tape is None, given=given)), played.grads()
@@ -1074,7 +1113,7 @@ def _target_on(tape, s):
 def _write(self, s, kind):
     """Write the folder of step `s`; it gets its name when it is complete. Returns the path."""
     capture, notes = s.capture, list(self.notes)
-    tape, consts = (capture.tape, capture.consts) if capture is not None and capture.tape is not None else self._tapes.get(s.shapes, (None, {}))
+    tape, consts = (capture.tape, capture.consts) if capture is not None and capture.tape is not None else self._tapes.get(s.shapes, (None, {}, True))[:2]
     files = {"pre": capture.pre if capture is not None else {}, "post": (capture.post or {}) if capture is not None else {}, "rng": dict(s.rng)}
     files["batch"] = _batch_tensors(self, s, tape, consts)
     played, gradients = _rerun(self, s, capture, tape, notes) if capture is not None and tape is not None else (None, {})

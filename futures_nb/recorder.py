@@ -557,21 +557,6 @@ def _copy_batch(self, s):
         self._leaf_hooks = []
 
 
-def _copy_of(self, t):
-    """A copy of `t`, in memory that a step which left the ring has given back: fresh pages cost more than the copying."""
-    free = self._free.get((t.shape, t.dtype, t.device))
-    return free.pop().copy_(t.detach()) if free else t.detach().clone()
-
-
-def _give_back(self, s):
-    """The memory of the batch of `s`, which left the ring."""
-    if not self._wait and any(o is s for o in self._pending): return
-    if s.capture is not None or s is self._last_live or s.is_live or s.triggers or s.pieces: return
-    for n, t in s.host.items():
-        if t is not s.tensors.get(n) and t.is_contiguous() and t.nbytes <= 8e6: self._free.setdefault((t.shape, t.dtype, t.device), []).append(t)
-    s.host = {}
-
-
 def _norms(self):
     with torch.no_grad(): return torch.stack(torch._foreach_norm(self._watched))
 
@@ -641,6 +626,21 @@ def _look_at_piece(self, s, t):
     if at + len(t) == len(had): s.x_dev = torch.cat(s.pieces)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-29
+def _copy_of(self, t):
+    """A copy of `t`, in memory that a step which left the ring has given back: fresh pages cost more than the copying."""
+    free = self._free.get((t.shape, t.dtype, t.device))
+    return free.pop().copy_(t.detach()) if free else t.detach().clone()
+
+
+def _give_back(self, s):
+    """The memory of the batch of `s`, which left the ring."""
+    if not self._wait and any(o is s for o in self._pending): return
+    if s.capture is not None or s is self._last_live or s.is_live or s.triggers or s.pieces: return
+    for n, t in s.host.items():
+        if t is not s.tensors.get(n) and t.is_contiguous() and t.nbytes <= 8e6: self._free.setdefault((t.shape, t.dtype, t.device), []).append(t)
+    s.host = {}
+
+
 def _after_forward(self, module, args, out):
     s = self._open_step()
     if s is not None and s.out is None and torch.is_grad_enabled(): s.out = out

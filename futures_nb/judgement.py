@@ -178,6 +178,7 @@ BENCHMARKS = ("har_vix", "har", "last", "known")     # `known`: what is known at
 def volatility_facts(
     said: dict,      # Name -> frame with `y`, `y_hat` [volatility] and `t1` of the same rows; the first is judged
     left_out=None,   # From `volatility_forecasts`
+    judge: str | None = None, # The forecast it is compared with; None: the first of `BENCHMARKS` that is there
     n_draws: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -185,7 +186,8 @@ def volatility_facts(
 
     Raises `DataError` if no forecast of `BENCHMARKS` is among them, or a volatility is not above zero.
     """
-    name, judge = next(iter(said)), next((m for m in BENCHMARKS if m in said), None)
+    name = next(iter(said))
+    judge = next((m for m in ((judge,) if judge else BENCHMARKS) if m in said), None)
     if judge is None or judge == name: raise DataError(f"volatility_facts: {list(said)} has no {' or '.join(BENCHMARKS)} to compare the first with; add the columns of volatility_forecasts")
     frames = {k: f.assign(y=f["y"] ** 2, y_hat=f["y_hat"] ** 2) for k, f in said.items()}
     told = plain(rank_forecasts(frames, "qlike", reps=n_draws, seed=seed).to_dict())
@@ -206,7 +208,7 @@ def volatility_sentence(f: dict) -> str:
     share = lambda x: f"{100 * x / f['judge_loss']:+.1f} %"
     told = f"QLIKE {f['own_loss']:.3f} against {f['judge_loss']:.3f} of {f['judge_name']} on {f['n_days']:,} days"
     if f["interval"] is None: return f"Cannot tell: {told}; too few days, or the same forecast."
-    return f"{f['verdict'].capitalize().replace('har', 'HAR').replace('vix', 'VIX')}: {told}, a difference of {share(f['difference'])} (95 % interval {share(f['interval'][0])} to {share(f['interval'][1])}); one under {100 * f['detectable'] / f['judge_loss']:.0f} % would most likely have been missed."
+    return f"{f['verdict'][0].upper()}{f['verdict'][1:]}: {told}, a difference of {share(f['difference'])} (95 % interval {share(f['interval'][0])} to {share(f['interval'][1])}); one under {100 * f['detectable'] / f['judge_loss']:.0f} % would most likely have been missed."
 
 # %% ../nbs/05_evaluation/18_judgement.ipynb #18-judgement-apart
 def loss_apart(

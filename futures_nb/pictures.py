@@ -245,7 +245,7 @@ def draw_whiskers(
     lo, hi = min(every), max(every)
     pad = 0.06 * ((hi - lo) or 1)
     c = Canvas((lo - pad, hi + pad), (-len(rows) + 0.4, 0.6), height=40 + 22 * len(rows), left=190, label=label)
-    ticks = nice_ticks(c.x0, c.x1, 5)
+    ticks = nice_ticks(c.x0, c.x1, 4)
     c.axes(list(zip(ticks, number_labels(ticks))), [])
     c.line([0, 0], [c.y0, c.y1], "zero")
     for k, (name, value, low, high) in enumerate(rows):

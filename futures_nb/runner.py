@@ -504,9 +504,10 @@ def moves_facts(config, bars, vix, predictions) -> dict | None:
     models = volatility_forecasts(bars, predictions.index, vix)
     y = make_target(bars, kind="realised_vol")["y"].reindex(predictions.index)
     keep = (y > 0) & models.notna().all(axis=1)
-    said = {m: predictions.loc[keep, ["t1"]].assign(y=y[keep], y_hat=np.sqrt(models.loc[keep, m])) for m in ("last", *(m for m in models if m != "last"))}
-    if keep.sum() < 30 or "har" not in said: return None
-    return volatility_facts(said, models.attrs["left_out"])
+    if keep.sum() < 30 or "har" not in models: return None
+    first = "har_vix" if "har_vix" in models else "har"
+    said = {m: predictions.loc[keep, ["t1"]].assign(y=y[keep], y_hat=np.sqrt(models.loc[keep, m])) for m in (first, *(m for m in models if m != first))}
+    return volatility_facts(said, models.attrs["left_out"], judge="last")
 
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28e

@@ -203,7 +203,8 @@ def ranking_part(r: dict, names=None) -> str:
     svg = draw_whiskers([(str(names.get(row["name"], row["name"])), row["difference"], row["low"], row["high"]) for row in rows], f"{loss} of the model less each rival's", 100 / scale)
     cells = [[f"<strong>{say(row['name'])}</strong>" if row["name"] == own else say(row["name"]), number(row["loss"], 4), "" if row["name"] == own else spread([row["difference"], row["difference"]] if row.get("low") is None else [row["low"], row["high"]], lambda x: number(x, 3, True), ""),
               _small(row.get("p")), _small(row.get("set_p")), "no set" if row.get("in_set") is None else "in the set" if row["in_set"] else "out"] for row in r.get("table") or []]
-    return (f"<p>{whole(r.get('sentence', ''))}</p>" + figure(svg, f"{text(loss).capitalize()} of {text(own)} less each rival's, in percent of the largest loss, with 95 % intervals; left of zero it is better.")
+    said = f"<p>{whole(r['sentence'])}</p>" if r.get("sentence") else ""
+    return (said + figure(svg, f"{text(loss[:1].upper() + loss[1:])} of {say(own)} less each rival's, in percent of the largest loss, with 95 % intervals; left of zero it is better.")
             + table(["forecast", text(loss), "difference, 95 %", "p, equal loss", "p, set", f"{100 * (r.get('confidence') or 0.9):.0f} % set"], cells) + notes_of(r))
 
 
@@ -250,11 +251,11 @@ def volatility_section(run: dict) -> str:
     v, of_net = run["facts"].get("volatility") or run["facts"].get("moves"), bool(run["facts"].get("volatility"))
     if v is None: return "<p>This run does not say how well the size of a move can be forecast; it takes one row a day and a horizon of one day.</p>"
     told = f"<p>{whole(v.get('sentence', v.get('verdict', '')))}</p>" if of_net else \
-        f"<p>Direction aside, how far the market moves can be forecast: {text(v['judge_name'])} has a QLIKE of {number(v['judge_loss'])}, the last session's variance {number(v['own_loss'])} on {int(v['n_days']):,} days. A run that is asked for it: <code>target.kind = \"realised_vol\"</code>.</p>"
+        f"<p>How far the market will move, whatever its direction, said by plain models. {text(MODELS.get(v['name'], v['name']))}: {whole(v['sentence'])} A run of a net that is asked for it: <code>target.kind = \"realised_vol\"</code>.</p>"
     if of_net and run.get("predictions") is not None:
         told += figure(draw_said(run["predictions"], 100 * math.sqrt(252), "Realised volatility and its forecast"), "Volatility [% a year] of the next session. Grey: realised. Colour: what was said the evening before.")
-    names = MODELS | {v.get("name"): "this model" if of_net else MODELS.get(v.get("name"), v.get("name"))}
-    told += ranking_part({**v, "sentence": v.get("ranking", "")}, names)
+    names = MODELS | ({v.get("name"): "this model"} if of_net else {})
+    told += ranking_part({**v, "sentence": v.get("ranking", "") if of_net else ""}, names)
     rows = [[text(names.get(r["name"], r["name"])), number(r.get("bias")), _ratio(r.get("corr"))] for r in v.get("table") or [] if "bias" in r]
     if rows: told += table(["forecast", "realised over said, mean", "correlation of logs"], rows)
     left = v.get("left_out") or {}

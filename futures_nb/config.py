@@ -175,7 +175,7 @@ def check_values(config):
     for name, words in WORDS.items():
         label, value = told(name)
         if value not in words:
-            raise DataError(f"{label} is {value!r}{nearest_name(value, words)}; choose one of {', '.join(w or repr(w) for w in words)}")
+            raise DataError(f"{label} is {value!r}{nearest_name(str(value), [str(w) for w in words])}; choose one of {', '.join(str(w) or repr(w) for w in words)}")
     for name, (low, high) in LIMITS.items():
         label, value = told(name)
         each = value if isinstance(value, tuple) else (value,)

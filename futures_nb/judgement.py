@@ -17,7 +17,7 @@ from .backtest import Cost, run_backtest
 from .comparison import rank_forecasts
 from .har import garch_forecasts, har_forecast, naive_forecasts, qlike
 from .labels import row_dates
-from .probability import judge_probabilities, judge_quantiles, quantile_levels
+from .probability import CLASSES, judge_probabilities, judge_quantiles, quantile_levels
 from .regimes import past_regimes, regime_table
 from .roll import front_rows
 from .schema import DataError, check_schema, contract_runs
@@ -231,7 +231,7 @@ def direction_facts(
     name, *rivals = said
     predictions, signs = said[name], said if constant is None else said | {"majority": constant}
     loss = "brier" if {"p_down", "p_up"} <= set(predictions) and "scale" not in predictions and not quantile_levels(predictions) else "squared"
-    with_chances = {k: f for k, f in said.items() if loss == "squared" or {"p_down", "p_up"} <= set(f)}
+    with_chances = {k: f for k, f in said.items() if loss == "squared" or set(CLASSES) & set(f) == set(CLASSES) & set(predictions)}   # of the same classes
     rankings = {} if len(with_chances) < 2 else {loss: ranking_facts(with_chances, loss, n_draws, seed)}
     rankings["sign"] = ranking_facts({k: f for k, f in signs.items() if k != "zero"}, "sign", n_draws, seed)
     others = {k: f for k, f in signs.items() if k not in (name, "zero")}

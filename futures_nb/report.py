@@ -63,7 +63,7 @@ def read_lines(path) -> list[dict]:
 SECTIONS = {"What the data could show": power_section, "Volatility": volatility_section, "Skill": skill_section, "Money": money_section, "Regimes": regimes_section, "Significance": significance_section,
             "The price of each leak": leaks_section, "Folds and training": folds_section, "Health of the training": health_section, "Data": data_section, "Target and features": model_section,
             "Audit of the columns": audit_section, "Before training": explored_section, "To repeat this run": repeat_section}
-OF_DIRECTION = ("Skill", "Money", "Regimes", "Significance")
+OF_DIRECTION = ("What the data could show", "Skill", "Money", "Regimes", "Significance")
 
 def sections_of(run: dict) -> dict:
     """Heading -> HTML of every section of this run, those of other chapters before the folds."""
@@ -77,7 +77,7 @@ STYLE = COLOURS + """
 main{max-width:60rem;margin:0 auto;padding:1rem 1rem 4rem}h1{font-size:1.5rem;margin:.5rem 0 0}h2{font-size:1.2rem;margin:2.5rem 0 .5rem;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:1.5rem 0 .3rem}h4{font-size:.9375rem;margin:1rem 0 .2rem}.soft,figcaption,.note{color:var(--soft);font-size:.875rem}.short{background:var(--card);border-left:4px solid var(--main);padding:.75rem 1rem;margin:1rem 0}
 .verdict{font-size:1.08rem;font-weight:600;margin:.2rem 0 .8rem;padding-left:1.3rem}.verdict li{margin:.3rem 0}dl{display:grid;grid-template-columns:minmax(8rem,14rem) 1fr;gap:.25rem 1rem;margin:.5rem 0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+.wide{overflow-x:auto;margin:.6rem 0}table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:500}td,th{white-space:nowrap}td.wraps{white-space:normal;min-width:14rem}pre{background:var(--card);padding:.75rem;overflow-x:auto;font-size:.8125rem}code{font-size:.9em}
 figure{margin:1rem 0;max-width:44rem}nav{columns:16rem;font-size:.9375rem;margin:1rem 0}nav a{display:block;padding:.15rem 0}a{color:var(--main)}summary{cursor:pointer;color:var(--main);padding:.3rem 0}
 .small{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:.5rem 1rem}.small figure{margin:0}.small svg text{font-size:14px}

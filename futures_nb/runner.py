@@ -15,6 +15,7 @@ __all__ = ['FITTED', 'AS_IN_FIT', 'check_run', 'has_work', 'claim_run', 'bars_di
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
 import math
 import os
@@ -467,8 +468,9 @@ def price_leaks(bars, vix, out, progress):
 
 def write_frame(path, frame):
     """Write a Parquet file whole or not at all."""
-    frame.to_parquet(f"{path}.tmp")
-    os.replace(f"{path}.tmp", path)
+    data = io.BytesIO()
+    frame.to_parquet(data)
+    write_whole(Path(path), data.getvalue())
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28c
 def judge_direction(config, bars, vix, said, out) -> tuple[dict, pd.Series]:
@@ -495,7 +497,7 @@ def orders_sentence(config) -> str:
     """How a signal becomes a position, in words."""
     c = config.cost
     end = "at its last bar" if c.days_before < 0 else f"{c.days_before} sessions before it ends"
-    return f"Filled at the open of the {'next open bar' if c.delay == 1 else f'{c.delay}th open bar'} after a signal; a contract is left when signals move on to the next one, or {end}."
+    return f"Filled at the open of the {'next open bar' if c.delay == 1 else f'open bar number {c.delay}'} after a signal; a contract is left when signals move on to the next one, or {end}."
 
 
 def moves_facts(config, bars, vix, predictions) -> dict | None:

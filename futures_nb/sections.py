@@ -357,7 +357,7 @@ def fold_rows(folds: list[dict], predictions) -> list[list[str]]:
     for k, f in enumerate(folds):
         p = None if predictions is None or "fold" not in predictions else predictions[predictions["fold"] == k]
         told = dict(f)
-        if p is not None and len(p):
+        if p is not None and (p["y"] <= 0).any():     # a volatility has no sign
             up = p["y"] > 0
             told |= {"right": float((up == (p["y_hat"] > 0)).mean()), "base": float(max(up.mean(), 1 - up.mean()))}
         rows.append([str(k)] + [_fold_cell(key, told.get(key)) for key in FOLD_COLUMNS])

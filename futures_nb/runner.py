@@ -393,7 +393,8 @@ def run(
         t = config.target
         target = make_target(bars, kind="realised_vol" if t.is_volatility else "return", horizon=t.horizon_value, clip=t.clip or None)
         missing_labels = target.attrs["target"].get("missing", {})
-        history, features, target, rows, folds = problem(config, bars, features, target)
+        everything, (features, target, rows, folds) = features, problem(config, bars, features, target)
+        history = history_of(config, bars, everything, features)
         out = claim_run(config, bars)
     with clock.stage("a look before training"):
         power = look_before(config, bars, features, target, folds, out, clock)
@@ -417,27 +418,26 @@ def run(
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28
 def problem(config, bars, features, target):
-    """Features that a net may look back on, features and target of the rows learned from, the counts of the others, and the folds."""
+    """Features and target of the rows learned from, the counts of the others, and the folds."""
     keep, rows = learning_rows(bars, features, target, rows_for(config, bars))
     if len(keep) == 0:
         slow = max(rows["nan_by_column"], key=rows["nan_by_column"].get, default="no feature")
         raise DataError(f"run: no row is left to learn from: {rows['bars']:,} bars, {rows['labelled']:,} rows with a label, and {slow} is missing in "
                         f"{rows['nan_by_column'].get(slow, 0):,} of {rows['chosen']:,}; give more data, or choose features with a shorter lookback in features.names")
-    history, (features, target) = history_of(config, bars, features), (features.iloc[keep], target.iloc[keep].copy())
-    history = features if history is None else history
+    features, target = features.iloc[keep], target.iloc[keep].copy()
     target["weight"] = label_uniqueness(features.index.get_level_values("ts"), target["t1"])  # among the rows kept
     rows["independent_labels"] = round(float(target["weight"].sum()), 1)
     s = config.split
     folds = WalkForward(n_folds=s.n_folds, train=s.train_days or None, valid=s.valid, min_train=s.min_train,
                         embargo=s.embargo).folds(target)
     rows["left_out"] = still_columns(features.iloc[folds[0].train])
-    return (*(frame.drop(columns=rows["left_out"]) for frame in (history, features)), target, rows, folds)
+    return features.drop(columns=rows["left_out"]), target, rows, folds
 
 
-def history_of(config, bars, features):
-    """For a net with a window the rows that it steps through: all bars of every contract, or the last bar of each of its trade dates, so that a new front contract has a past of its own; None without a window."""
-    if not config.net.window: return None
-    return features[last_bars(bars)] if rows_for(config, bars) == "daily" else features
+def history_of(config, bars, everything, features):
+    """`features`; for a net with a window those of all rows that it steps through: all bars of every contract, or the last bar of each of its trade dates, so that a new front contract has a past of its own."""
+    if not config.net.window: return features
+    return everything.loc[last_bars(bars), features.columns] if rows_for(config, bars) == "daily" else everything[features.columns]
 
 
 def look_before(config, bars, features, target, folds, out, clock) -> dict | None:

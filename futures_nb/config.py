@@ -125,7 +125,7 @@ class TrainConfig:
         """The batch size for `n_train` train rows."""
         return self.batch_size or min(1024, max(32, 2 ** round(math.log2(max(n_train, 16) / 16))))
 
-
+# %% ../nbs/06_running/01_config.ipynb #01-config-06b
 @dataclass(frozen=True)
 class CostConfig:
     """`[cost]`: what a contract and side pays, when an order is filled and when a contract is left, and the money a return is measured against."""

@@ -94,7 +94,7 @@ class NetConfig:
         if loss == "pinball": told["levels"] = tuple(self.levels)
         return told
 
-
+# %% ../nbs/06_running/01_config.ipynb #01-config-06t
 @dataclass(frozen=True)
 class TrainConfig:
     """`[train]`"""

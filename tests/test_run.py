@@ -269,7 +269,7 @@ def ask(small, tmp_path_factory):
             out = runner.run(config, progress=False)
         return out, json.loads((out / "run.json").read_text()), (out / "report.html").read_text()
 
-    run.bars = bars
+    run.bars, run.made = bars, made
     return run
 
 
@@ -287,9 +287,14 @@ def test_a_volatility_is_judged_by_qlike_against_har(ask):
     assert "Nothing was traded" in page and ">Money</h2>" not in page and ">Volatility</h2>" in page and "HAR with VIX" in page
 
 
-def test_many_rows_a_day_have_the_known_volatility_as_judge(ask):
-    _, facts, _ = ask("vol_rows", "target.kind=realised_vol", "target.horizon=30", "rows=all", "train.epochs=1", "split.n_folds=1", "split.min_train=0.9", "features.names=['return_1','return_60','vix_level']")
-    assert facts["volatility"]["judge"] == "known" and "har" in facts["volatility"]["left_out"]
+def test_many_rows_a_day_have_the_known_volatility_as_judge(ask, tmp_path):
+    y = fnb.make_target(ask.bars, kind="realised_vol", horizon=30)[["y", "t1"]].dropna().iloc[:20_000:30]
+    y = y[y["y"] > 0]
+    said = {name: y.assign(y_hat=y["y"].mean() * scale, fold=0) for name, scale in (("net", 1.0), ("zero", 1.1), ("ridge", 0.9), ("majority", 1.0))}
+    config = load_config(None, ["target.kind=realised_vol", "target.horizon=30", "rows=all"])
+    facts, daily = runner.judge_volatility(config, ask.bars, None, said, tmp_path)
+    assert facts["volatility"]["judge"] == "known" and "har" in facts["volatility"]["left_out"] and daily is None
+    assert {r["name"] for r in facts["volatility"]["table"]} == {"net", "known", "ridge"}
 
 
 def test_every_rival_is_judged_on_the_rows_of_the_net(ask):
@@ -310,7 +315,10 @@ def test_a_window_over_days_and_a_distribution(ask):
     out, facts, page = ask("window", "net.name=AttentionNet", "net.window=5", "net.hidden=8", "net.n_members=2", "train.loss=student", "train.epochs=2")
     p = pd.read_parquet(out / "predictions.parquet")
     assert p.index.is_unique and len(p) == sum(f["n_test"] for f in facts["folds"])
-    assert facts["net"]["net"] == "2 x AttentionNet" and facts["rows"]["n_short"] < 40
+    assert facts["net"]["net"] == "2 x AttentionNet"
+    past = runner.history_of(load_config(out / "config.toml"), ask.bars, ask.made, ask.made.iloc[:9])
+    front = fnb.front_rows(ask.bars)[ask.bars.index.get_indexer(past.index)]
+    assert past.index.equals(ask.bars.index[runner.last_bars(ask.bars)]) and 0.2 < (~front).mean() < 0.6    # a new front contract has days of its own behind it
     assert {"q_0.05", "q_0.5", "q_0.95", "p_up"} <= set(p) and np.allclose(p["q_0.5"], p["y_hat"])
     assert facts["quantiles"]["n_crossed"] == 0 and facts["probabilities"]["n"] == len(p) and ">Quantiles</h3>" in page
 

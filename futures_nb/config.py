@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'WORDS', 'LIMITS', 'DataConfig', 'FeaturesConfig', 'TargetConfig', 'SplitConfig', 'NetConfig', 'TrainConfig',
-           'CostConfig', 'check_values', 'RunConfig', 'config_from_dict', 'load_config', 'config_to_toml']
+           'CostConfig', 'PositionConfig', 'check_values', 'check_together', 'RunConfig', 'config_from_dict',
+           'load_config', 'config_to_toml']
 
 # %% ../nbs/06_running/01_config.ipynb #01-config-02
 import dataclasses
@@ -46,9 +47,14 @@ class FeaturesConfig:
 @dataclass(frozen=True)
 class TargetConfig:
     """`[target]`: what it is asked."""
-    kind: str = "return"    # return, vol_scaled (in units of the volatility known then) or rank (among the train rows); judged as returns
+    kind: str = "return"    # return, vol_scaled (in units of the volatility known then) or rank (among the train rows), judged as returns; realised_vol, judged as a volatility
     horizon: str = "1D"     # "1D", or a number of bars
     clip: float = 0.0       # Largest |y|; 0: none
+
+    @property
+    def is_volatility(self) -> bool:
+        """Whether the size of the move is asked and not its direction: nothing is traded then."""
+        return self.kind == "realised_vol"
 
     @property
     def horizon_value(self):
@@ -69,12 +75,26 @@ class SplitConfig:
 @dataclass(frozen=True)
 class NetConfig:
     """`[net]`"""
-    name: str = "ResidualMLP"
+    name: str = "ResidualMLP"   # MLP, ResidualMLP, AttentionNet or ConvNet
     hidden: int | tuple = 32    # Width; for an MLP also one for each layer, such as [32, 16]
     depth: int = 2
     dropout: float = 0.1
+    window: int = 0             # Rows that AttentionNet and ConvNet see, the last one now; 0: the row alone (AttentionNet then looks from feature to feature)
+    n_heads: int = 4            # Of AttentionNet
+    kernel: int = 3             # Steps that a convolution of ConvNet sees
+    n_members: int = 1          # Nets of different seeds that are fitted together and speak as one
+    n_classes: int = 2          # Of the loss cross_entropy: 2, down and up; 3, down, flat and up
+    levels: tuple = (0.05, 0.25, 0.5, 0.75, 0.95) # Of the loss pinball
 
+    def options(self, loss: str) -> dict:
+        """The arguments of the net's class that this section sets, for a loss."""
+        own = {"AttentionNet": ("n_heads",), "ConvNet": ("kernel",)}.get(self.name, ())
+        told = {key: getattr(self, key) for key in ("hidden", "depth", "dropout", *own)}
+        if loss == "cross_entropy": told["n_classes"] = self.n_classes
+        if loss == "pinball": told["levels"] = tuple(self.levels)
+        return told
 
+# %% ../nbs/06_running/01_config.ipynb #01-config-06t
 @dataclass(frozen=True)
 class TrainConfig:
     """`[train]`"""
@@ -105,21 +125,37 @@ class TrainConfig:
         """The batch size for `n_train` train rows."""
         return self.batch_size or min(1024, max(32, 2 ** round(math.log2(max(n_train, 16) / 16))))
 
-
+# %% ../nbs/06_running/01_config.ipynb #01-config-06b
 @dataclass(frozen=True)
 class CostConfig:
-    """`[cost]`: per contract and side, and the money a return is measured against."""
+    """`[cost]`: what a contract and side pays, when an order is filled and when a contract is left, and the money a return is measured against."""
     commission: float = 2.25      # [USD]
     slippage_ticks: float = 0.5
-    capital: float = 0.0          # [USD]; 0: the notional of one contract at the first fill
+    night_ticks: float = -1.0     # Slippage outside the cash hours; -1: no other than inside
+    delay: int = 1                # Filled at the open of this many-th open bar after a signal
+    days_before: int = -1         # Flat this many sessions before a contract ends; -1: at its last bar
+    capital: float = 0.0          # [USD]; 0: the notional of the largest position at the first fill, or its margin
+
+
+@dataclass(frozen=True)
+class PositionConfig:
+    """`[position]`: how many contracts a signal is worth."""
+    n_contracts: int = 1          # Where there is no target_vol
+    target_vol: float = 0.0       # Yearly volatility wanted, as a share of cost.capital, such as 0.1; 0: always n_contracts
+    lookback: int = 20            # Sessions in the volatility that a position is sized by
+    limit: int = 0                # Largest position [contracts]; 0: none
+    margin: float = 0.0           # [USD per contract]; 0: not asked about
+    margin_share: float = 0.5     # Of the capital that may stand as margin
+    margin_is_capital: bool = False # Returns are measured against the margin of the largest position
+    once_a_day: bool = True       # A size holds for a trade date; false: a new one at each signal
 
 # %% ../nbs/06_running/01_config.ipynb #01-config-08
 ROWS = ("auto", "all", "daily")
 WORDS = {
     "rows": ROWS, "data.source": SOURCES, "data.stamp": ("", "start", "end", "date"), "data.on_bad": ("raise", "drop", "keep"),
-    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP"), "train.loss": ("huber", "direction", "cross_entropy", "pinball", "student"),
+    "data.off_session": ("keep", "drop"), "net.name": ("MLP", "ResidualMLP", "AttentionNet", "ConvNet"), "net.n_classes": (2, 3), "train.loss": ("huber", "direction", "cross_entropy", "pinball", "student"),
     "train.schedule": ("cosine", "restarts", "constant_decay", "constant"), "train.average": ("", "ema", "swa"), "train.precision": ("fp32", "bf16", "fp16"), "train.data": ("auto", "device", "stream"),
-    "target.kind": ("return", "vol_scaled", "rank"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
+    "target.kind": ("return", "vol_scaled", "rank", "realised_vol"), "train.scaler": ("robust", "standard", "quantile", "power", "winsor", "log1p", "rolling", "auto"),
 }
 LIMITS = {  # lowest and highest value there can be; a lowest of None: above zero
     "features.n_jobs": (-1, 10_000), "target.clip": (0, 100), "split.n_folds": (1, 10_000), "split.train_days": (0, 10**6), "split.min_train": (0, 1),
@@ -127,6 +163,8 @@ LIMITS = {  # lowest and highest value there can be; a lowest of None: above zer
     "train.batch_size": (0, 10**9), "train.learning_rate": (None, 100), "train.weight_decay": (0, 100), "train.warmup": (0, 1), "train.clip": (None, 10**9),
     "train.accumulate": (1, 10**6), "train.batch_ramp": (1, 10**6), "train.noise": (0, 10**6), "train.average_decay": (0, 1 - 1e-9), "train.checkpoint_every": (1, 10**9),
     "train.keep": (1, 1000), "train.check_every": (0, 10**9), "train.patience": (1, 10**6), "train.seed": (0, 2**31), "cost.commission": (0, 10**6), "cost.slippage_ticks": (0, 10**6), "cost.capital": (0, 10**15),
+    "cost.delay": (1, 10**6), "cost.days_before": (-1, 1000), "net.window": (0, 10**5), "net.n_heads": (1, 1000), "net.kernel": (1, 10**4), "net.n_members": (1, 1000), "net.levels": (None, 1 - 1e-9),
+    "position.n_contracts": (1, 10**6), "position.target_vol": (0, 100), "position.lookback": (1, 10**4), "position.limit": (0, 10**6), "position.margin": (0, 10**9), "position.margin_share": (None, 1),
 }
 
 def check_values(config):
@@ -137,24 +175,44 @@ def check_values(config):
     for name, words in WORDS.items():
         label, value = told(name)
         if value not in words:
-            raise DataError(f"{label} is {value!r}{nearest_name(value, words)}; choose one of {', '.join(w or repr(w) for w in words)}")
+            raise DataError(f"{label} is {value!r}{nearest_name(str(value), [str(w) for w in words])}; choose one of {', '.join(str(w) or repr(w) for w in words)}")
     for name, (low, high) in LIMITS.items():
         label, value = told(name)
         each = value if isinstance(value, tuple) else (value,)
         if not each or not all((v > 0 if low is None else v >= low) and v <= high for v in each) or (name == "features.n_jobs" and value == 0):
             raise DataError(f"{label} is {value}; it must be {'above 0' if low is None else f'at least {low}'} and at most {high}{', and not 0' if name == 'features.n_jobs' else ''}")
-    if isinstance(config.net.hidden, tuple) and config.net.name != "MLP":
-        raise DataError(f"config: [net] hidden is {list(config.net.hidden)}; a {config.net.name} has one width, such as 32, or take name = 'MLP'")
     for key in ("start", "end"):
         if (text := getattr(config.data, key)) and not re.fullmatch(r"\d{4}-[01]\d-[0-3]\d", text):
             raise DataError(f"config: [data] {key} is {text!r}; write a date such as 2016-01-04")
+    check_together(config)
+
+# %% ../nbs/06_running/01_config.ipynb #01-config-08b
+def check_together(config):
+    """Raise `DataError` for values that are each possible and contradict each other."""
+    net, cost, position, target = config.net, config.cost, config.position, config.target
+    wrong = [
+        (isinstance(net.hidden, tuple) and net.name != "MLP", f"[net] hidden is {net.hidden}; a {net.name} has one width, such as 32, or take name = 'MLP'"),
+        (net.window and net.name in ("MLP", "ResidualMLP"), f"[net] window is {net.window}; a {net.name} sees one row: take AttentionNet or ConvNet"),
+        (net.name == "ConvNet" and not net.window, "[net] window is 0; a ConvNet needs one, such as 20"),
+        (net.name == "AttentionNet" and isinstance(net.hidden, int) and net.hidden % net.n_heads, f"[net] hidden is {net.hidden} and n_heads {net.n_heads}; hidden is a multiple of n_heads"),
+        (list(net.levels) != sorted(set(net.levels)) or not net.levels[0] <= 0.5 <= net.levels[-1], f"[net] levels are {net.levels}; they rise, from at most 0.5 to at least 0.5"),
+        (not (cost.night_ticks == -1 or 0 <= cost.night_ticks < math.inf), f"[cost] night_ticks is {cost.night_ticks}; give 0 or more, or -1 for none"),
+        (position.target_vol and not cost.capital, f"[position] target_vol is {position.target_vol} and [cost] capital 0; say what it is a share of"),
+        (position.margin_is_capital and not position.margin, "[position] margin_is_capital is true and margin 0; give the margin of a contract"),
+        (position.margin_is_capital and cost.capital, f"[position] margin_is_capital is true and [cost] capital {cost.capital}; returns are measured against one of them"),
+        (position.limit and not position.target_vol and position.n_contracts > position.limit, f"[position] n_contracts is {position.n_contracts}, above its limit of {position.limit}"),
+        (target.is_volatility and config.train.loss in ("direction", "cross_entropy"), f"[train] loss is {config.train.loss}; a volatility has no direction: take huber, pinball or student"),
+    ]
+    for is_wrong, told in wrong:
+        if is_wrong: raise DataError(f"config: {told}")
+
 
 # %% ../nbs/06_running/01_config.ipynb #01-config-09
 @dataclass(frozen=True)
 class RunConfig:
     """Everything a run depends on. Paths are relative to the working directory."""
     out: str = "runs/demo"  # The run's folder; the only field that is not part of the digest
-    rows: str = "auto"      # Rows that are learned from: all bars, or daily (the last bar of each trade date); auto: daily for the demo, all for your bars
+    rows: str = "auto"      # Rows that are learned from: all bars, or daily (the last bar of each trade date); auto: daily for the demo and for realised_vol, all for your bars otherwise
     leaks: bool = True      # Price each leak on the same bars, for the report
     data: DataConfig = field(default_factory=DataConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
@@ -163,6 +221,7 @@ class RunConfig:
     net: NetConfig = field(default_factory=NetConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    position: PositionConfig = field(default_factory=PositionConfig)
 
     def __post_init__(self):
         check_values(self)
@@ -182,7 +241,7 @@ class RunConfig:
     @property
     def rows_used(self) -> str:
         """`"all"` or `"daily"`, with `auto` resolved."""
-        return self.rows if self.rows != "auto" else ("daily" if self.is_demo else "all")
+        return self.rows if self.rows != "auto" else ("daily" if self.is_demo or self.target.is_volatility else "all")
 
     @property
     def digest(self) -> str:
@@ -221,7 +280,7 @@ def _build(cls, given, where, section):
 def _typed(value, default, label, is_list):
     kind = type(default)
     if kind is int and is_list and isinstance(value, (list, tuple)) and all(type(v) is int for v in value): return tuple(value)
-    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value): return tuple(value)
+    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, type(default[0]) if default else str) for v in value): return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool): return float(value)
     if kind is str and isinstance(value, datetime.date): return value.isoformat()  # TOML reads 2024-01-02 as a date
     if kind is str and isinstance(value, int) and not isinstance(value, bool): return str(value)

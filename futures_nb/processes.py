@@ -17,11 +17,12 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import load_tensors, save_tensors, write_atomic
+from .checkpoint import load_tensors, save_tensors
 from .dataset import load_dataset
 from .distributed import launch, world_size
 from .fitted import LivePicture
 from .schema import DataError
+from .store import write_whole
 
 # %% ../nbs/04_training/12_processes.ipynb #11-processes-05
 def importable(thing, what: str) -> str:
@@ -60,7 +61,7 @@ def write_call(
         told["net_options"] = net.options()
         save_tensors(folder / "first.safetensors", net.state_dict(), {})
     dataset.save(folder / "dataset")
-    write_atomic(folder / "call.json", json.dumps(told, indent=1).encode())
+    write_whole(folder / "call.json", json.dumps(told, indent=1).encode())
 
 
 def read_call(folder) -> dict:

@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from .checkpoint import Checkpoints, append_lines, locked_folder, read_lines, save_tensors, write_atomic
+from .checkpoint import Checkpoints, append_lines, locked_folder, read_lines, save_tensors
 from .dataset import epoch_order
 from .distributed import check_replicas, init_group, is_main, leave_group, max_over_ranks, pick_device, rank, shard_like, shard_net, sum_over_ranks, wait_for_all, whole_tensor, world_size
 from .feeding import Feed, check_feed, in_float64, is_out_of_memory, mean_loss, peak_memory, rows_that_fit, step_edges
@@ -39,6 +39,7 @@ from .optim import SCHEDULES, WeightAverage, add_gradient_noise, batch_size_at, 
 from .processes import fit_elsewhere, read_call
 from .schema import DataError, nearest_name
 from .step import Fuse, train_step
+from .store import write_whole
 
 # %% ../nbs/04_training/13_train.ipynb #11-train-05
 class _Plan:
@@ -558,7 +559,7 @@ def _finish(run, dataset, loss, device, seconds) -> Fit:
         save_tensors(run.out / "model.safetensors", best, {"config": run.config, "y_scale": done.y_scale})
         about = {"config": run.config, "facts": done.facts(), "memory": done.memory, "seconds": round(seconds, 2), "n_procs": world_size(), "net": _described(run.net),
                  "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
-        write_atomic(told, json.dumps(about, indent=1).encode())
+        write_whole(told, json.dumps(about, indent=1).encode())
     wait_for_all()
     return done
 
@@ -631,7 +632,7 @@ def _main(argv) -> None:
         _Stop.with_term = True       # whoever started this one ends it so
         try: fit(**read_call(argv[1]) | dict(progress=False, live=False))
         except DataError as error:
-            write_atomic(Path(argv[1]) / "refused.txt", str(error).encode())
+            write_whole(Path(argv[1]) / "refused.txt", str(error).encode())
             raise SystemExit(2) from None
         except KeyboardInterrupt: raise SystemExit(130) from None
         finally: leave_group()

@@ -7,11 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import futures_nb as fnb
-from futures_nb.config import DataConfig, RunConfig
+from futures_nb import runner
+from futures_nb.config import DataConfig, RunConfig, load_config
+from futures_nb.har import qlike
+from futures_nb.report import make_report
 from futures_nb.runner import load_market
 
 FUTURES_NB = [str(Path(sys.executable).with_name("futures_nb"))]
@@ -247,3 +251,112 @@ def test_every_recipe_is_a_configuration(recipe):
     config = fnb.RunConfig.from_toml(recipe)
     if recipe.name == "demo.toml":
         assert config == fnb.RunConfig(), "recipes/demo.toml is the default, written out"
+
+
+# What a configuration can ask for, run in this process on one set of features.
+
+@pytest.fixture(scope="module")
+def ask(small, tmp_path_factory):
+    """A run on the small market with overrides: its folder and facts. Features are made once."""
+    bars, vix, _ = load_market(RunConfig.from_toml(small[0] / "config.toml"))
+    made = fnb.make_features(bars, vix=vix, progress=False)
+    folder = tmp_path_factory.mktemp("asked")
+
+    def run(name, *overrides):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "make_features", lambda *args, **options: made)
+            config = load_config(small[0] / "config.toml", ["leaks=false", f"out='{folder / name}'", *overrides])
+            out = runner.run(config, progress=False)
+        return out, json.loads((out / "run.json").read_text()), (out / "report.html").read_text()
+
+    run.bars, run.made = bars, made
+    return run
+
+
+def test_a_volatility_is_judged_by_qlike_against_har(ask):
+    out, facts, page = ask("vol", "target.kind=realised_vol")
+    v, p = facts["volatility"], pd.read_parquet(out / "predictions.parquet")
+    told = {r["name"]: r for r in v["table"]}
+    assert {"ResidualMLP", "known", "ridge", "boosting", "har", "har_vix", "garch", "gjr", "last", "mean"} <= set(told) and v["judge"] == "har_vix"
+    assert "skill" not in facts and "backtest" not in facts and facts["significance"] is None and facts["n_trials"] == 1
+    assert not list(out.glob("daily.parquet")) and not list(out.glob("backtest.parquet"))
+    assert told["ResidualMLP"]["loss"] == pytest.approx(qlike(p["y_hat"] ** 2, p["y"] ** 2).mean(), rel=1e-9)
+    realised = fnb.make_target(ask.bars, kind="realised_vol")["y"].reindex(p.index)
+    pd.testing.assert_series_equal(p["y"], realised, check_names=False)
+    assert told["har_vix"]["loss"] < told["mean"]["loss"] and 0.5 < told["ResidualMLP"]["bias"] < 2
+    assert "Nothing was traded" in page and ">Money</h2>" not in page and ">Volatility</h2>" in page and "HAR with VIX" in page
+
+
+def test_many_rows_a_day_have_the_known_volatility_as_judge(ask, tmp_path):
+    y = fnb.make_target(ask.bars, kind="realised_vol", horizon=30)[["y", "t1"]].dropna().iloc[:20_000:30]
+    y = y[y["y"] > 0]
+    said = {name: y.assign(y_hat=y["y"].mean() * scale, fold=0) for name, scale in (("net", 1.0), ("zero", 1.1), ("ridge", 0.9), ("majority", 1.0))}
+    config = load_config(None, ["target.kind=realised_vol", "target.horizon=30", "rows=all"])
+    facts, daily = runner.judge_volatility(config, ask.bars, None, said, tmp_path)
+    assert facts["volatility"]["judge"] == "known" and "har" in facts["volatility"]["left_out"] and daily is None
+    assert {r["name"] for r in facts["volatility"]["table"]} == {"net", "known", "ridge"}
+
+
+def test_every_rival_is_judged_on_the_rows_of_the_net(ask):
+    out, facts, page = ask("rivals")
+    p, others = (pd.read_parquet(out / f"{name}.parquet") for name in ("predictions", "rivals"))
+    assert list(others) == ["zero", "mean", "last", "ridge", "boosting", "majority"] and others.notna().all(axis=None) and others.index.equals(p.index)
+    squared = {r["name"]: r["loss"] for r in facts["rankings"]["squared"]["table"]}
+    assert squared["zero"] == pytest.approx((p["y"] ** 2).mean()) and squared["ridge"] == pytest.approx(((p["y"] - others["ridge"]) ** 2).mean())
+    sign = {r["name"]: r["loss"] for r in facts["rankings"]["sign"]["table"]}
+    assert sign["majority"] == pytest.approx(1 - facts["skill"]["train_majority"]) and "zero" not in sign
+    assert facts["moves"]["judge"] == "last" and facts["moves"]["name"] == "har_vix" and facts["regimes"]["rows"]
+    assert facts["backtest"]["sharpe_lo"] is not None and "Lo 2002" in page
+    for part in ("Regimes", "Health of the training", "Volatility"): assert f">{part}</h2>" in page
+    assert (out / "trades.parquet").exists() and facts["money"]["trades"]["n"] == len(pd.read_parquet(out / "trades.parquet"))
+
+
+def test_a_window_over_days_and_a_distribution(ask):
+    out, facts, page = ask("window", "net.name=AttentionNet", "net.window=5", "net.hidden=8", "net.n_members=2", "train.loss=student", "train.epochs=2")
+    p = pd.read_parquet(out / "predictions.parquet")
+    assert p.index.is_unique and len(p) == sum(f["n_test"] for f in facts["folds"])
+    assert facts["net"]["net"] == "2 x AttentionNet"
+    past = runner.history_of(load_config(out / "config.toml"), ask.bars, ask.made, ask.made.iloc[:9])
+    front = fnb.front_rows(ask.bars)[ask.bars.index.get_indexer(past.index)]
+    assert past.index.equals(ask.bars.index[runner.last_bars(ask.bars)]) and 0.2 < (~front).mean() < 0.6    # a new front contract has days of its own behind it
+    assert {"q_0.05", "q_0.5", "q_0.95", "p_up"} <= set(p) and np.allclose(p["q_0.5"], p["y_hat"])
+    assert facts["quantiles"]["n_crossed"] == 0 and facts["probabilities"]["n"] == len(p) and ">Quantiles</h3>" in page
+
+
+def test_quantiles_of_another_unit_are_returns_again(ask):
+    out, facts, _ = ask("quantiles", "target.kind=vol_scaled", "train.loss=pinball", "net.name=ConvNet", "net.window=3", "net.hidden=8")
+    p = pd.read_parquet(out / "predictions.parquet")
+    width = facts["quantiles"]["ranges"]["width"][0]
+    assert 2 * p["y"].std() < width < 8 * p["y"].std()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_classes_are_ranked_by_brier(ask, n_classes):
+    _, facts, page = ask(f"classes{n_classes}", "train.loss=cross_entropy", f"net.n_classes={n_classes}")
+    names = {r["name"] for r in facts["rankings"]["brier"]["table"]} if n_classes == 2 else {"logistic"}
+    assert "logistic" in names and facts["probabilities"]["n"] > 50 and ">Probabilities</h3>" in page
+
+
+def test_size_orders_and_margin(ask):
+    size = ("cost.capital=1e6", "position.target_vol=0.1", "position.limit=12", "position.margin=6000.0", "cost.days_before=2")
+    out, facts, page = ask("sized", *size, "cost.delay=3", "cost.night_ticks=2.0")
+    held = pd.read_parquet(out / "backtest.parquet")["position"]
+    assert held.abs().max() == facts["money"]["sizing"]["largest"] <= 12 and held.abs().max() > 1
+    assert facts["backtest"]["capital"] == 1e6 and facts["backtest"]["charges"]["night_ticks"] == 2.0
+    assert "open bar number 3" in facts["money"]["orders"] and "2 sessions before" in facts["money"]["orders"]
+    assert facts["money"]["margin"]["margin"] == 6000 and facts["money"]["margin"]["n_calls"] == 0 and "outside the cash hours" in page
+    soon = pd.read_parquet(ask("sized_soon", *size)[0] / "backtest.parquet")["position"]
+    first = [ask.bars.index.get_loc(x[x != 0].index[0]) for x in (held, soon)]
+    assert first[0] - first[1] == 2
+    _, facts, _ = ask("margin", "position.margin=6000.0", "position.margin_is_capital=true")
+    assert facts["backtest"]["capital"] == 6000
+
+
+def test_an_old_folder_still_gives_a_report(ask):
+    out, facts, _ = ask("rivals")
+    for key in ("rankings", "regimes", "money", "moves", "net", "training"): facts.pop(key)
+    for key in ("sharpe_lo", "exposure", "n_expired"): facts["backtest"].pop(key)
+    for name in ("rivals.parquet", "trades.parquet", "bars.json"): (out / name).unlink()
+    (out / "run.json").write_text(json.dumps(facts))
+    page = make_report(out).read_text()
+    for words in ("No forecasts were ranked", "does not say when it earned", "how well the size of a move"): assert words in page

@@ -2307,6 +2307,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.runner.moves_facts': ('06_running/runner.html#moves_facts', 'futures_nb/runner.py'),
                                    'futures_nb.runner.net_facts': ('06_running/runner.html#net_facts', 'futures_nb/runner.py'),
                                    'futures_nb.runner.net_of': ('06_running/runner.html#net_of', 'futures_nb/runner.py'),
+                                   'futures_nb.runner.never_known': ('06_running/runner.html#never_known', 'futures_nb/runner.py'),
                                    'futures_nb.runner.one_thread': ('06_running/runner.html#one_thread', 'futures_nb/runner.py'),
                                    'futures_nb.runner.orders_sentence': ('06_running/runner.html#orders_sentence', 'futures_nb/runner.py'),
                                    'futures_nb.runner.price_leaks': ('06_running/runner.html#price_leaks', 'futures_nb/runner.py'),

@@ -7,9 +7,9 @@ __all__ = ['FITTED', 'AS_IN_FIT', 'check_run', 'has_work', 'claim_run', 'bars_di
            'load_bars', 'rows_for', 'feed_sentences', 'holiday_sentences', 'vix_sentences', 'last_bars',
            'learning_rows', 'still_columns', 'majority_sign', 'rivals_of', 'learned_target', 'log_ratio', 'with_labels',
            'as_returns', 'judged_frame', 'one_thread', 'net_of', 'fit_fold', 'fit_folds', 'fold_facts', 'Clock', 'run',
-           'problem', 'history_of', 'look_before', 'cost_of', 'price_leaks', 'write_frame', 'judge_direction',
-           'rivals_frame', 'orders_sentence', 'moves_facts', 'judge_volatility', 'net_facts', 'input_sentences',
-           'span_of', 'catalogue_rows', 'versions']
+           'problem', 'never_known', 'history_of', 'look_before', 'cost_of', 'price_leaks', 'write_frame',
+           'judge_direction', 'rivals_frame', 'orders_sentence', 'moves_facts', 'judge_volatility', 'net_facts',
+           'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import dataclasses
@@ -419,6 +419,8 @@ def run(
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28
 def problem(config, bars, features, target):
     """Features and target of the rows learned from, the counts of the others, and the folds."""
+    never = never_known(bars, features)
+    features = features.drop(columns=never)
     keep, rows = learning_rows(bars, features, target, rows_for(config, bars))
     if len(keep) == 0:
         slow = max(rows["nan_by_column"], key=rows["nan_by_column"].get, default="no feature")
@@ -430,8 +432,15 @@ def problem(config, bars, features, target):
     s = config.split
     folds = WalkForward(n_folds=s.n_folds, train=s.train_days or None, valid=s.valid, min_train=s.min_train,
                         embargo=s.embargo).folds(target)
-    rows["left_out"] = still_columns(features.iloc[folds[0].train])
-    return features.drop(columns=rows["left_out"]), target, rows, folds
+    still = still_columns(features.iloc[folds[0].train])
+    rows |= {"left_out": still, "never_known": never}
+    return features.drop(columns=still), target, rows, folds
+
+
+def never_known(bars, features) -> list[str]:
+    """Columns that bars of a whole session cannot have, such as a GARCH model of a session's minutes; none where a session has more bars."""
+    dates = to_sessions(bars[["close"]]).groupby(["contract", "trade_date"], observed=True).size()
+    return [] if dates.median() > 1 else [c for c in features if not np.isfinite(features[c].to_numpy()).any()]
 
 
 def history_of(config, bars, everything, features):

@@ -439,6 +439,7 @@ def data_section(run: dict) -> str:
         ("Left out in the warm-up of a feature", _count(r, "warm_up")), ("Used", _count(r, "used")), *lost])
     nan = {k: v for k, v in (r.get("nan_by_column") or {}).items() if v}
     if nan: told += "<details><summary>Not a number, by column</summary><p>" + ", ".join(f"{text(k)} {int(v):,}" for k, v in nan.items()) + ".</p></details>"
+    if r.get("never_known"): told += f"<p>Columns left out because bars of a whole session cannot have them: {text(', '.join(r['never_known']))}.</p>"
     if r.get("left_out"): told += f"<p>Columns left out because they never move in the first train block: {text(', '.join(r['left_out']))}.</p>"
     return told
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PT_SIZES', 'MIN_DAYS', 'INTERVAL_MISSES', 'BETTER', 'WORSE', 'UNKNOWN', 'pesaran_timmermann', 'pt_size',
-           'detectable_edge', 'apart', 'mean_block', 'block_bootstrap', 'student_interval', 'edge_interval', 'Skill',
-           'rows_in_time', 'label_times', 'skill']
+           'detectable_edge', 'apart', 'student_interval', 'edge_interval', 'Skill', 'rows_in_time', 'label_times',
+           'skill']
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-02
 import math
@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from .bootstrap import block_bootstrap
 from .schema import DataError, check_schema, sort_by_expiry
 from .labels import label_uniqueness, row_dates
 
@@ -72,38 +73,6 @@ def apart(
         kept.append(at)
         at = max(following[at], at + 1)
     return np.array(kept, dtype=np.int64)
-
-# %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-19
-def mean_block(
-    x,                    # One number per trade date
-    at_least: float = 1,  # [days]
-) -> float:
-    """Mean block length for the stationary bootstrap [days], at most a third of the days. Politis and White (2004), corrected by Patton et al. (2009)."""
-    from arch.bootstrap import optimal_block_length
-    x = np.asarray(x, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a long constant stretch gives arch 0 / 0; what it finds is checked
-        found = float(optimal_block_length(x)["stationary"].iloc[0]) if np.ptp(x) > 0 else 1.0
-    found = found if math.isfinite(found) else len(x) ** (1 / 3)
-    return min(max(found, at_least, 1.0), max(len(x) / 3, 1.0))
-
-
-def block_bootstrap(
-    table,                # One row per trade date, shape (n_days, n_columns)
-    statistic,            # Function of rows of `table` -> float
-    influence=None,       # Series whose dependence sets the block, shape (n_days,); the first column by default
-    min_block: float = 1, # Shortest mean block [days]
-    n_draws: int = 1000,
-    seed: int = 0,
-) -> tuple[np.ndarray, float]:
-    """`statistic` of `n_draws` stationary bootstrap samples of days, and the mean block length used [days].
-
-    Politis and Romano (1994); block length by `mean_block`.
-    """
-    from arch.bootstrap import StationaryBootstrap
-    table = np.asarray(table, dtype=np.float64)
-    block = mean_block(table[:, 0] if influence is None else influence, min_block)
-    sampler = StationaryBootstrap(block, np.arange(len(table)), seed=seed)
-    return np.array([statistic(table[rows]) for (rows,), _ in sampler.bootstrap(n_draws)]), block
 
 # %% ../nbs/05_evaluation/01_scores.ipynb #01-scores-23
 MIN_DAYS = 10  # fewer trade dates than this give no interval

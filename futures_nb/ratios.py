@@ -142,7 +142,7 @@ def _records(first, second):
         if not np.isfinite(x).all(): raise DataError(f"sharpe_test: {int((~np.isfinite(x)).sum())} profits of {name} are not finite; put zero where it was idle")
         if len(x) < MIN_RECORD: raise DataError(f"sharpe_test: {len(x)} days; at least {MIN_RECORD} are needed")
         if not np.ptp(x) > 0: raise DataError(f"sharpe_test: {name} never moved; it has no Sharpe ratio")
-    x = np.column_stack(records)
+    x = np.column_stack(records) / [c.std() for c in records]      # the unit of money is no matter
     if second is not None and abs(np.corrcoef(x.T)[0, 1]) > 1 - 1e-12: raise DataError("sharpe_test: the two records are the same up to their unit; there is nothing to compare")
     return x
 

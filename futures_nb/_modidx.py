@@ -2474,6 +2474,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                           'futures_nb/scores.py'),
                                    'futures_nb.scores.edge_interval': ('05_evaluation/scores.html#edge_interval', 'futures_nb/scores.py'),
                                    'futures_nb.scores.label_times': ('05_evaluation/scores.html#label_times', 'futures_nb/scores.py'),
+                                   'futures_nb.scores.overlap_stretch': ( '05_evaluation/scores.html#overlap_stretch',
+                                                                          'futures_nb/scores.py'),
                                    'futures_nb.scores.pesaran_timmermann': ( '05_evaluation/scores.html#pesaran_timmermann',
                                                                              'futures_nb/scores.py'),
                                    'futures_nb.scores.pt_size': ('05_evaluation/scores.html#pt_size', 'futures_nb/scores.py'),

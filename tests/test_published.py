@@ -3,16 +3,19 @@ import math
 
 import numpy as np
 import pytest
+from arch.bootstrap import SPA, optimal_block_length
+from scipy.signal import lfilter
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from futures_nb.backtest import YEAR, lo_factor, sharpe_error
+from futures_nb.bootstrap import mean_block, mean_variances
 from futures_nb.comparison import equal_loss
 from futures_nb.har import diebold_mariano
 from futures_nb.power import detectable_sharpe, labels_needed
 from futures_nb.ratios import _deviations, parzen_covariance, ratio_error, sharpe_test, studentised_draws
-from futures_nb.scores import detectable_edge
-from futures_nb.significance import best_of_luck, deflated_sharpe, minimum_track_record, probabilistic_sharpe
+from futures_nb.scores import detectable_edge, pesaran_timmermann
+from futures_nb.significance import best_of_luck, deflated_sharpe, minimum_track_record, probabilistic_sharpe, superior_ability
 
 # Monthly excess returns in percent that Ledoit and Wolf published with their program: two mutual funds, and two hedge funds (120 months each).
 MUTUAL = np.array("""3.92670407 2.64759888 -2.33048071 -0.81627938 -4.85832276 -5.72403137 1.95998592 0.04747615 -0.43972737 -4.24156123 -2.70563325 -7.59122784 2.92574256 3.33909569 3.87814751 6.7505071 -2.52489141 -0.84311657
@@ -149,3 +152,39 @@ def test_power_of_the_issue():
     assert [round(minimum_track_record(s), 2) for s in (0.5, 1.0, 2.0)] == [10.83, 2.71, 0.69]
     assert round(sharpe_error(1.0, 756), 2) == 0.58 and 1.6 < detectable_sharpe(756) < 1.65
     assert [round(best_of_luck(n, sharpe_error(0.0, 756)), 2) for n in (10, 50, 200, 1000)] == [0.91, 1.31, 1.60, 1.88]
+
+
+@pytest.mark.parametrize("n", [12, 40, 250, 1500])
+def test_block_length_of_arch(n):
+    """Politis and White (2004) with the correction of 2009, as arch writes it, for noise, memory of both signs, and a constant stretch."""
+    rng = np.random.default_rng(n)
+    for phi in (-0.7, 0.0, 0.2, 0.8, 0.98):
+        for _ in range(5):
+            x = lfilter([1], [1, -phi], rng.standard_t(4, n))
+            assert math.isclose(mean_block(x), min(max(optimal_block_length(x)["stationary"].iloc[0], 1), n / 3), rel_tol=1e-9)
+    x[: n // 2] = 0.0
+    assert math.isclose(mean_block(x), min(max(optimal_block_length(x)["stationary"].iloc[0], 1), n / 3), rel_tol=1e-9)
+
+
+def test_superior_ability_of_arch():
+    """arch compares means as they are; of gains divided by their errors beforehand it says what ours says."""
+    rng, apart = np.random.default_rng(1), []
+    for k in range(6):
+        x = rng.standard_normal((400, 8)) + 0.02 * k
+        even = x / np.sqrt(mean_variances(x, 2.0))
+        theirs = SPA(np.zeros(400), -even, block_size=2, reps=1000, seed=k)
+        theirs.compute()
+        apart.append(superior_ability(x * np.geomspace(0.1, 10, 8), n_draws=4000) - theirs.pvalues["consistent"])
+    assert np.max(np.abs(apart)) < 0.06, apart
+
+
+def test_pesaran_timmermann_written_out():
+    """The formula of Pesaran and Timmermann (1992), equation 6, as programs write it out, on signs with zeros."""
+    rng = np.random.default_rng(3)
+    for n in (20, 333):
+        y, said = rng.standard_normal(n), rng.standard_normal(n) + 0.3
+        x, z = y > 0, said > 0
+        hit, px, pz = np.mean(x == z), x.mean(), z.mean()
+        star = px * pz + (1 - px) * (1 - pz)
+        var = star * (1 - star) / n - ((2 * pz - 1) ** 2 * px * (1 - px) + (2 * px - 1) ** 2 * pz * (1 - pz)) / n - 4 * px * pz * (1 - px) * (1 - pz) / n**2
+        np.testing.assert_allclose(pesaran_timmermann(y, said), ((hit - star) / math.sqrt(var), 2 * norm.sf(abs(hit - star) / math.sqrt(var))), rtol=1e-9)

@@ -18,7 +18,8 @@ import pandas as pd
 
 from .labels import label_uniqueness
 from .schema import DataError
-from .scores import BETTER, MIN_DAYS, UNKNOWN, WORSE, block_bootstrap, edge_interval, label_times, rows_in_time, student_interval
+from .bootstrap import block_bootstrap
+from .scores import BETTER, MIN_DAYS, UNKNOWN, WORSE, edge_interval, label_times, rows_in_time, student_interval
 
 # %% ../nbs/05_evaluation/11_probability.ipynb #11-probability-05
 CLASSES = ("p_down", "p_flat", "p_up")
@@ -98,7 +99,7 @@ def calibration_table(
     if n_days < MIN_DAYS: return table
     draws, block = block_bootstrap(moves, lambda rows: rows.sum(axis=0), np.bincount(day, w * (up - p), n_days), min_block, n_draws, seed)
     for b in np.flatnonzero((days >= MIN_DAYS) & (days > 2 * block)):
-        table.loc[b, ["low", "high"]] = np.clip(student_interval(share[b], draws[:, b], block, days[b]), 0, 1)
+        table.loc[b, ["low", "high"]] = np.clip(student_interval(share[b], draws[:, b], block, days[b], overlap=min_block), 0, 1)
     return table
 
 # %% ../nbs/05_evaluation/11_probability.ipynb #11-probability-18
@@ -122,7 +123,7 @@ def matthews_interval(said, happened, day, n_classes, min_block=1, n_draws=1000,
     one = [np.eye(n_classes)[x] - np.average(np.eye(n_classes)[x], axis=0, weights=w) for x in (said, happened)]
     together = np.bincount(day, w * (one[0] * one[1]).sum(axis=1), n_days)
     draws, block = block_bootstrap(table, lambda rows: np.nan_to_num(matthews(rows.sum(axis=0).reshape(n_classes, -1))), together, min_block, n_draws, seed)
-    return value, student_interval(value, draws, block, n_days)
+    return value, student_interval(value, draws, block, n_days, overlap=min_block)
 
 # %% ../nbs/05_evaluation/11_probability.ipynb #11-probability-21
 def _better(differences):

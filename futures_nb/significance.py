@@ -16,7 +16,7 @@ import numpy as np
 
 from .backtest import YEAR, sharpe_ratio
 from .schema import DataError
-from .scores import mean_block
+from .bootstrap import mean_block, mean_variances, stationary_sums
 
 # %% ../nbs/05_evaluation/07_significance.ipynb #07-significance-05
 def best_of_luck(
@@ -167,13 +167,22 @@ def superior_ability(
     n_draws: int = 1000,
     seed: int = 0,
 ) -> float:
-    """p-value of "no trial is better than the benchmark", by stationary bootstrap, consistent version. Hansen (2005)."""
-    from arch.bootstrap import SPA
+    """p-value of "no trial is better than the benchmark": the largest studentised gain against its law by stationary bootstrap, consistent version. Hansen (2005).
+
+    Each statistic is taken as Student's with the number of blocks as degrees of freedom. Raises `DataError` for days that are not finite, or a gain that is the same every day.
+    """
+    from scipy.stats import norm, t as student
     x = np.asarray(daily, np.float64)
     if x.ndim != 2 or not np.isfinite(x).all(): raise DataError(f"superior_ability: daily has shape {x.shape}, {int((~np.isfinite(x)).sum())} values are not finite; give days by trials")
-    base = np.zeros(len(x)) if benchmark is None else np.asarray(benchmark, np.float64)
-    moving = (x - base[:, None])[:, np.ptp(x - base[:, None], axis=0) > 0]
-    block = int(np.ceil(np.median([mean_block(trial) for trial in moving.T]))) if moving.size else 1
-    test = SPA(-base, -x, block_size=block, reps=n_draws, seed=seed)
-    test.compute()
-    return float(test.pvalues["consistent"])
+    gain = x - (np.zeros(len(x)) if benchmark is None else np.asarray(benchmark, np.float64))[:, None]
+    moves = np.ptp(gain, axis=0) > 0
+    if (gain[:, ~moves] != 0).any(): raise DataError("superior_ability: a trial differs from the benchmark by the same amount every day; that is no trading")
+    gain = gain[:, moves]
+    n, mean = len(gain), gain.mean(axis=0)
+    if not moves.any() or not (mean > 0).any(): return 1.0
+    block = min(float(np.median([mean_block(trial) for trial in gain.T])), n / 3)
+    error = np.sqrt(mean_variances(gain, block) * n / (n - block))
+    usual = mean / error >= -math.sqrt(2 * math.log(math.log(n)))        # those far below the benchmark are not brought up to it
+    found = norm.isf(student.sf((mean / error).max(), n / block - 1))
+    draws = (stationary_sums(gain, block, n_draws, seed) / n - np.where(usual, mean, 0.0)) / np.sqrt(mean_variances(gain, block))
+    return float((1 + (draws.max(axis=1) >= found).sum()) / (n_draws + 1))

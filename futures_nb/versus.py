@@ -15,7 +15,8 @@ import pandas as pd
 from .comparison import days_spanned, equal_loss
 from .labels import row_dates
 from .schema import DataError
-from .scores import MIN_DAYS, block_bootstrap, student_interval
+from .bootstrap import block_bootstrap
+from .scores import MIN_DAYS, student_interval
 
 # %% ../nbs/05_evaluation/15_versus.ipynb #03-versus-05
 @dataclass(repr=False)
@@ -33,8 +34,8 @@ class Versus:
 
     @property
     def verdict(self) -> str:
-        """`beats`, `does not beat`, or `is worse than`."""
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]: return "does not beat"
+        """`beats` or `is worse than` if the interval and the test both say so, else `does not beat`."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1] or self.dm_p is None or self.dm_p >= 0.05: return "does not beat"
         return "beats" if self.difference < 0 else "is worse than"
 
     @property
@@ -88,7 +89,7 @@ def compare_forecasts(
     moves, span = table[:, 0] - difference * table[:, 1], _label_days(first, day)
     if n_days >= MIN_DAYS and np.abs(moves).max() > 1e-12 * np.abs(table[:, 0]).max():
         draws, block = block_bootstrap(table, lambda rows: rows[:, 0].sum() / rows[:, 1].sum(), moves, span, n_draws, seed)
-        interval = student_interval(difference, draws, block, n_days)
+        interval = student_interval(difference, draws, block, n_days, overlap=span)
         if n_days >= 3 * span and np.ptp(table[:, 0]) > 0: p = equal_loss(table[:, 0], np.zeros(n_days), span).p_value
     return Versus(*names, len(first), n_days, loss, float(difference), interval, block, p)
 

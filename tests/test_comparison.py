@@ -12,6 +12,7 @@ from futures_nb.comparison import DM_SIZES, by_day, confidence_p, days_spanned, 
 from futures_nb.har import diebold_mariano
 from futures_nb.schema import DataError, make_index
 from futures_nb.sessions import trade_dates
+from futures_nb.versus import Versus
 
 
 def minute_frames(n_days=80, per_day=12, seed=0, names=("a", "b", "c")):
@@ -73,6 +74,11 @@ def test_table_against_pandas():
             got = r.table.loc[name, ["difference", "low", "high", "p"]].astype(float)
             np.testing.assert_allclose(got, [want.difference, *want.interval, want.p_value], rtol=1e-9)
     assert r.best == "c" and r.overlap >= 2 and json.loads(json.dumps(r.to_dict(), allow_nan=False))["in_set"] == r.in_set
+
+
+def test_a_net_beats_only_what_interval_and_test_both_say():
+    facts = ("net", "zero", 500, 500, (0.9, 1.0), -0.1)
+    assert [Versus(*facts, interval, 3.0, p).verdict for interval, p in (((-0.2, -0.01), 0.01), ((-0.2, -0.01), 0.06), ((-0.2, -0.01), None), ((-0.2, 0.01), 0.01))] == ["beats"] + ["does not beat"] * 3
 
 
 def test_a_weight_of_two_is_a_row_twice():

@@ -80,6 +80,7 @@ _CHAPTERS = {
     "sizing": "capital_needed margin_account session_volatility size_positions",
     "regimes": "past_regimes plot_regimes regime_table",
     "versus": "beat_table compare_forecasts compare_with_baselines",
+    "conformal": "Conformal Coverage conformal_intervals conformal_quantiles coverage_table plot_intervals",
     "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",

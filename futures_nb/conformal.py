@@ -429,10 +429,17 @@ def share_interval(
     return low, float(beta.ppf(1 - tail, x + 1, n_effective - x)) if x < n_effective else 1.0
 
 
-def worth(p, var, n_independent, block, n_days) -> float:
-    """Independent throws that a share with this variance is worth, at most `n_independent`, lowered where there are few blocks. Korn and Graubard (1998)."""
+def worth(
+    p,        # Share that was seen
+    var,      # Its variance over resampled histories
+    n,        # Rows
+    n_labels, # Labels that do not overlap
+    block,    # Mean block [days]
+    n_days,
+) -> float:
+    """Independent throws that a share is worth: those with its variance, at most `n`; the labels where nothing varied; lowered where there are few blocks. Korn and Graubard (1998)."""
     from scipy.stats import norm, t as student
-    n = min(p * (1 - p) / var, n_independent) if var > 0 else n_independent
+    n = min(p * (1 - p) / var, n) if var > 0 else n_labels
     df = max(n_days / block - 1, 1.0)
     return n * (norm.ppf(0.975) / student.ppf(0.975, df)) ** 2
 
@@ -549,7 +556,7 @@ def coverage_table(
     rows = []
     for k, (name, cell, mask) in enumerate(masks):
         p, days, labels, pair = float(inside[mask].mean()), len(np.unique(day[mask])), float(unique[mask].sum()), (math.nan, math.nan)
-        if not math.isnan(var[k]): pair = share_interval(p, worth(p, var[k], labels, block, days), 0.95 if k == 0 else 1 - 0.05 / n_cells)
+        if not math.isnan(var[k]): pair = share_interval(p, worth(p, var[k], int(mask.sum()), labels, block, days), 0.95 if k == 0 else 1 - 0.05 / n_cells)
         rows.append((name, cell, int(mask.sum()), days, labels, p, *pair, float((y < low)[mask].mean()), float((y > high)[mask].mean()), float((high - low)[mask].mean()), float(cost[mask].mean())))
     at = apart(ts, t1)
     found = interval_tests(inside[at], level)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TAILS', 'METHODS', 'STEPS', 'NEVER', 'conformal_rank', 'conformal_quantile', 'nonconformity', 'widened', 'lifted',
            'walk_rows', 'Guesses', 'guesses_of', 'conformal_intervals', 'Waiting', 'Side', 'Conformal',
-           'conformal_to_dict', 'conformal_from_dict', 'conformal_warm', 'conformal_quantiles']
+           'conformal_update', 'conformal_to_dict', 'conformal_from_dict', 'conformal_warm', 'conformal_quantiles']
 
 # %% ../nbs/05_evaluation/17_conformal.ipynb #17-conformal-02
 import math
@@ -335,23 +335,26 @@ class Conformal:
         self.waiting[name] = Waiting(at, float(y_hat), float(a), float(b), float(scale), 1 / (len(self.waiting) + 1), calibrates or self.method != "split", tuple(q))
         return tuple(float(x) for x in widened(a, b, scale, q[0], q[-1])[:2])
 
-    def update(self, y: float, y_hat: float, t_known, row=None) -> None:
-        """Learn the answer `y` [as y] of the row named `row` (None: the one that waits longest), known at `t_known`; `y_hat` makes sure that it is the same row. An answer that will never come (NaN) is forgotten.
-
-        Raises `DataError` for a row that does not wait, another `y_hat`, or an answer known before its row, or before what is known already.
-        """
-        where, at = "Conformal.update", _us(t_known)
-        name = next(iter(self.waiting), None) if row is None else _name_of(row, at)
-        if name not in self.waiting: raise DataError(f"{where}: row {name!r} does not wait for an answer; ask for its interval first ({len(self.waiting)} rows wait)")
-        w = self.waiting[name]
-        if y_hat != w.y_hat: raise DataError(f"{where}: y_hat is {y_hat}, the interval of row {name!r} was said around {w.y_hat}; give each answer to its own row")
-        if at <= w.ts or at < self.clock: raise DataError(f"{where}: t_known is {t_known}, not after its row or before what is known already; rows and answers come in order of time")
-        if math.isinf(y): raise DataError(f"{where}: y is {y} at {t_known}; give a finite answer, or NaN to forget the row")
-        del self.waiting[name]
-        self.clock = at
-        for side, said in zip(self.sides, w.said): side.learn(w, y, said)
-
 # %% ../nbs/05_evaluation/17_conformal.ipynb #17-conformal-27
+def conformal_update(self, y: float, y_hat: float, t_known, row=None) -> None:
+    """The method `update` of `Conformal`: learn the answer `y` [as y] of the row named `row` (None: the one that waits longest), known at `t_known`; `y_hat` makes sure that it is the same row. An answer that will never come (NaN) is forgotten.
+
+    Raises `DataError` for a row that does not wait, another `y_hat`, or an answer known before its row, or before what is known already.
+    """
+    where, at = "Conformal.update", _us(t_known)
+    name = next(iter(self.waiting), None) if row is None else _name_of(row, at)
+    if name not in self.waiting: raise DataError(f"{where}: row {name!r} does not wait for an answer; ask for its interval first ({len(self.waiting)} rows wait)")
+    w = self.waiting[name]
+    if y_hat != w.y_hat: raise DataError(f"{where}: y_hat is {y_hat}, the interval of row {name!r} was said around {w.y_hat}; give each answer to its own row")
+    if at <= w.ts or at < self.clock: raise DataError(f"{where}: t_known is {t_known}, not after its row or before what is known already; rows and answers come in order of time")
+    if math.isinf(y): raise DataError(f"{where}: y is {y} at {t_known}; give a finite answer, or NaN to forget the row")
+    del self.waiting[name]
+    self.clock = at
+    for side, said in zip(self.sides, w.said): side.learn(w, y, said)
+
+Conformal.update = conformal_update
+
+# %% ../nbs/05_evaluation/17_conformal.ipynb #17-conformal-28
 def conformal_to_dict(self) -> dict:
     """All of it as plain values for JSON; the method `to_dict` of `Conformal`."""
     rows = [[list(name) if isinstance(name, tuple) else name, [_written(x) for x in w[:-1]], [_written(x) for x in w.said]] for name, w in self.waiting.items()]
@@ -389,7 +392,7 @@ def conformal_warm(self, calibration: pd.DataFrame, around="y_hat", scale: str |
 
 Conformal.to_dict, Conformal.from_dict, Conformal.warm = conformal_to_dict, staticmethod(conformal_from_dict), conformal_warm
 
-# %% ../nbs/05_evaluation/17_conformal.ipynb #17-conformal-33
+# %% ../nbs/05_evaluation/17_conformal.ipynb #17-conformal-34
 def conformal_quantiles(
     predictions: pd.DataFrame, # As `conformal_intervals` takes them
     calibration: pd.DataFrame | None = None,

@@ -128,6 +128,7 @@ def _answered(intervals, where):
 def _masks(frame, regimes):
     """`(regime, cell, its rows)`: the whole, years where no regimes are given, else their cells, thirds from low to high."""
     dates = pd.DatetimeIndex(row_dates(frame.index))
+    if regimes is not None and not regimes.index.is_unique: raise DataError(f"coverage_table: regimes repeats {regimes.index[regimes.index.duplicated()][0]}; give one row per trade date")
     cells = pd.DataFrame({"year": dates.year.astype(str)}) if regimes is None else regimes.reindex(dates).reset_index(drop=True)
     yield "all", "all", np.ones(len(frame), bool)
     place = {label: k for k, label in enumerate(THIRDS)}

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from futures_nb.conformal import METHODS, TAILS, Conformal, conformal_intervals, conformal_quantile, conformal_quantiles, nonconformity
 from futures_nb.coverage import CoverageTable, coverage_table
 from futures_nb.schema import DataError, make_index
+from futures_nb.sessions import session_table
 
 
 def random_rows(seed, n=160, contracts=("ESH24", "ESM24"), with_holes=True):
@@ -241,3 +242,37 @@ def test_answers_are_refused_that_cannot_be():
     with pytest.raises(DataError, match="y is inf"): conformal_intervals(frame)
     with pytest.raises(DataError, match="no time zone"): Conformal().interval("2024-01-01 15:00", 0.0)
     assert float(nonconformity(1.0, 0.0, 0.5)) == 0.5
+
+
+def test_coverage_table_counts_by_hand():
+    """Shares, tails, width and Winkler score of each cell by a plain loop; the cells' intervals are simultaneous."""
+    from futures_nb.coverage import share_interval
+    rng = np.random.default_rng(16)
+    table = session_table("ES", "2023-01-03", "2024-12-31").iloc[:181]
+    ts = pd.DatetimeIndex(table["close"])
+    frame = pd.DataFrame({"y": rng.standard_normal(180), "low": -1.5, "high": 1.2, "t1": ts[1:]}, make_index("ES", ts[:-1]))
+    regimes = pd.DataFrame({"side": rng.choice(["a", "b", "c"], 180)}, table.index[:-1])
+    found = coverage_table(frame, regimes, level=0.8).table
+    with pytest.raises(DataError, match="repeats"): coverage_table(frame, pd.concat([regimes, regimes]), level=0.8)
+    for row in found.to_dict("records"):
+        mine = frame if row["cell"] == "all" else frame[(regimes["side"] == row["cell"]).to_numpy()]
+        y = mine["y"].to_numpy()
+        assert row["n"] == len(mine) and row["below"] == pytest.approx(np.mean(y < -1.5)) and row["above"] == pytest.approx(np.mean(y > 1.2))
+        assert row["cover"] == pytest.approx(np.mean([-1.5 <= v <= 1.2 for v in y])) and row["width"] == pytest.approx(2.7)
+        assert row["winkler"] == pytest.approx(np.mean([2.7 + 10 * max(-1.5 - v, v - 1.2, 0) for v in y]))
+        apart = share_interval(row["cover"], len(mine), 0.95 if row["cell"] == "all" else 1 - 0.05 / 3)       # independent days: about this
+        assert 0.85 < (row["high"] - row["low"]) / (apart[1] - apart[0]) < 1.35, row
+
+
+@pytest.mark.slow
+def test_cells_are_off_by_chance_in_one_table_of_twenty():
+    """Honest intervals in 200 tables of five cells; the numbers stand in the chapter (printed with -s)."""
+    table = session_table("ES", "2016-01-04", "2020-12-31").iloc[:1001]
+    ts, dates, off, whole = pd.DatetimeIndex(table["close"]), table.index[:-1], 0, 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        frame = pd.DataFrame({"y": rng.random(1000), "low": 0.05, "high": 0.95, "t1": ts[1:]}, make_index("ES", ts[:-1]))
+        found = coverage_table(frame, pd.DataFrame({"cell": rng.integers(0, 5, 1000)}, dates), level=0.9, n_draws=500, seed=seed)
+        off, whole = off + bool(len(found.off)), whole + (not found.table["low"][0] <= 0.9 <= found.table["high"][0])
+    print(f"tables with a cell off {off / 200:.1%}, with the whole off {whole / 200:.1%}")
+    assert off <= 20 and whole <= 20

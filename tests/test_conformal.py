@@ -57,7 +57,7 @@ def obvious(frame, n_calibration, method, level, window, step, around, scale, si
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("around, scale, tails", [("y_hat", None, "together"), ("y_hat", "vol", "apart"), ("quantiles", None, "together"), ("quantiles", "vol", "apart")])
+@pytest.mark.parametrize("around, scale, tails", [("y_hat", None, "together"), ("y_hat", "vol", "together"), ("y_hat", "vol", "apart"), ("quantiles", None, "together"), ("quantiles", "vol", "apart")])
 def test_agrees_with_the_obvious_loop(method, around, scale, tails):
     level, window, step = 0.8, 12.0, 0.0 if method in ("split", "rolling") else 0.3
     for seed in range(2):

@@ -276,3 +276,11 @@ def test_cells_are_off_by_chance_in_one_table_of_twenty():
         off, whole = off + bool(len(found.off)), whole + (not found.table["low"][0] <= 0.9 <= found.table["high"][0])
     print(f"tables with a cell off {off / 200:.1%}, with the whole off {whole / 200:.1%}")
     assert off <= 20 and whole <= 20
+
+
+def test_a_narrowed_guess_never_crosses():
+    """After sixty guesses that were far too wide comes a narrow one: both ends are its middle, and that is counted."""
+    frame = minutes(np.zeros(61), a=np.r_[np.full(60, -100.0), 1.0], b=np.r_[np.full(60, 100.0), 3.0])
+    found = conformal_intervals(frame, method="rolling", around=("a", "b"))
+    assert found[["low", "high"]].iloc[-1].tolist() == [2.0, 2.0] and found.attrs["conformal"]["n_collapsed"] == 1
+    assert (found["low"].dropna() <= found["high"].dropna()).all()

@@ -81,6 +81,8 @@ _CHAPTERS = {
     "sizing": "capital_needed margin_account session_volatility size_positions",
     "regimes": "past_regimes plot_regimes regime_table",
     "versus": "beat_table compare_forecasts compare_with_baselines",
+    "coverage": "CoverageTable coverage_table plot_intervals",
+    "conformal": "Conformal conformal_intervals conformal_quantiles",
     "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",

@@ -22,6 +22,7 @@ from .regimes import past_regimes, regime_table
 from .roll import front_rows
 from .schema import DataError, check_schema, contract_runs
 from .scores import skill
+from .sessions import to_sessions
 from .sizing import capital_needed, margin_account, session_volatility, size_positions
 from .versus import beat_table
 
@@ -140,7 +141,8 @@ def session_variances(
 
 
 def front_variances(bars: pd.DataFrame) -> pd.DataFrame: # By `ts`, rising
-    """`session_variances` of the contract in front on each trade date."""
+    """`session_variances` of the contract in front on each trade date, by the bars inside trading hours."""
+    bars = bars[(to_sessions(bars[["close"]])["minute"] > 0).to_numpy()]
     daily = session_variances(bars)
     own = daily[front_rows(bars)[bars.index.get_indexer(daily.index)]]
     own = own.assign(date=row_dates(own.index)).droplevel("contract").sort_index()

@@ -510,9 +510,10 @@ def orders_sentence(config) -> str:
 
 
 def moves_facts(config, bars, vix, predictions) -> dict | None:
-    """Plain forecasts of the next session's volatility on the rows of a run with one row a day; None where there are none, or too few days."""
+    """Plain forecasts of the next session's volatility on the rows of a run with one row a day; None where there are none or too few days, `why` where there can be none."""
     if config.target.horizon != "1D" or rows_for(config, bars) != "daily": return None
-    models = volatility_forecasts(bars, predictions.index, vix)
+    try: models = volatility_forecasts(bars, predictions.index, vix)
+    except DataError as why: return {"why": str(why)}
     y = make_target(bars, kind="realised_vol")["y"].reindex(predictions.index)
     keep = (y > 0) & models.notna().all(axis=1)
     if keep.sum() < 30 or "har" not in models: return None

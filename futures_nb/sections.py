@@ -250,6 +250,7 @@ def volatility_section(run: dict) -> str:
     """Forecasts of the size of the next move against each other: of the run's net, or of plain models as a measure of what can be forecast here."""
     v, of_net = run["facts"].get("volatility") or run["facts"].get("moves"), bool(run["facts"].get("volatility"))
     if v is None: return "<p>This run does not say how well the size of a move can be forecast; it takes one row a day and a horizon of one day.</p>"
+    if v.get("why"): return f"<p>No forecast of volatility: {text(v['why'])}.</p>"
     told = f"<p>{whole(v.get('sentence', v.get('verdict', '')))}</p>" if of_net else \
         f"<p>How far the market will move, whatever its direction, said by plain models. {text(MODELS.get(v['name'], v['name']))}: {whole(v['sentence'])} A run of a net that is asked for it: <code>target.kind = \"realised_vol\"</code>.</p>"
     if of_net and run.get("predictions") is not None:

@@ -256,16 +256,16 @@ def test_every_recipe_is_a_configuration(recipe):
 # What a configuration can ask for, run in this process on one set of features.
 
 @pytest.fixture(scope="module")
-def ask(small, tmp_path_factory):
+def ask(tmp_path_factory):
     """A run on the small market with overrides: its folder and facts. Features are made once."""
-    bars, vix, _ = load_market(RunConfig.from_toml(small[0] / "config.toml"))
+    bars, vix, _ = load_market(load_config(None, SMALL[1::2]))
     made = fnb.make_features(bars, vix=vix, progress=False)
     folder = tmp_path_factory.mktemp("asked")
 
     def run(name, *overrides):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runner, "make_features", lambda *args, **options: made)
-            config = load_config(small[0] / "config.toml", ["leaks=false", f"out='{folder / name}'", *overrides])
+            config = load_config(None, [*SMALL[1::2], "leaks=false", f"out='{folder / name}'", *overrides])
             out = runner.run(config, progress=False)
         return out, json.loads((out / "run.json").read_text()), (out / "report.html").read_text()
 

@@ -460,7 +460,7 @@ def model_section(run: dict) -> str:
 
 # %% ../nbs/05_evaluation/20_sections.ipynb #20-sections-38
 EXTRAS = {  # name: file in the run's folder, heading, class
-    "conformal": ("conformal.json", "Intervals that hold what they promise", "futures_nb.conformal:CoverageTable"),
+    "conformal": ("conformal.json", "Intervals that hold what they promise", "futures_nb.coverage:CoverageTable"),
     "importance": ("importance.json", "What the forecasts rest on", "futures_nb.importance:Importance"),
 }
 

@@ -2407,6 +2407,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'futures_nb.runner.input_sentences': ('06_running/runner.html#input_sentences', 'futures_nb/runner.py'),
                                    'futures_nb.runner.is_writer': ('06_running/runner.html#is_writer', 'futures_nb/runner.py'),
                                    'futures_nb.runner.judge_direction': ('06_running/runner.html#judge_direction', 'futures_nb/runner.py'),
+                                   'futures_nb.runner.judge_intervals': ('06_running/runner.html#judge_intervals', 'futures_nb/runner.py'),
                                    'futures_nb.runner.judge_trial': ('06_running/runner.html#judge_trial', 'futures_nb/runner.py'),
                                    'futures_nb.runner.judge_volatility': ( '06_running/runner.html#judge_volatility',
                                                                            'futures_nb/runner.py'),

@@ -8,8 +8,8 @@ __all__ = ['FITTED', 'AS_IN_FIT', 'check_run', 'has_work', 'claim_run', 'bars_di
            'learning_rows', 'still_columns', 'majority_sign', 'rivals_of', 'learned_target', 'log_ratio', 'with_labels',
            'as_returns', 'judged_frame', 'one_thread', 'net_of', 'fit_fold', 'fit_folds', 'fold_facts', 'Clock', 'run',
            'problem', 'never_known', 'history_of', 'look_before', 'cost_of', 'price_leaks', 'write_frame',
-           'judge_direction', 'rivals_frame', 'orders_sentence', 'moves_facts', 'judge_volatility', 'net_facts',
-           'input_sentences', 'span_of', 'catalogue_rows', 'versions']
+           'judge_direction', 'judge_intervals', 'rivals_frame', 'orders_sentence', 'moves_facts', 'judge_volatility',
+           'net_facts', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import dataclasses
@@ -35,6 +35,8 @@ from .backtest import Cost
 from .barriers import known_volatility
 from .bars import read_bars
 from .config import RunConfig, config_to_toml, load_config
+from .conformal import conformal_intervals
+from .coverage import coverage_table
 from .dataset import make_dataset
 from .demo import demo_bars
 from .exploring import explore
@@ -45,6 +47,7 @@ from .ledger import Ledger
 from .power import power_panel
 from .probability import quantile_levels, student_quantiles
 from .quality import check_bars
+from .regimes import past_regimes
 from .report import make_report
 from .roll import front_rows
 from .schema import DataError, check_schema, parse_contract
@@ -376,7 +379,7 @@ def run(
     config: RunConfig | None = None, # None: the demo market, all defaults
     progress: bool = True,  # Say the stages and show bars of progress
 ) -> Path:
-    """The run's folder, with explore.json, audit.json, leaks.json, predictions.parquet, rivals.parquet, run.json and report.html in it; backtest.parquet, daily.parquet and trades.parquet where something was traded.
+    """The run's folder, with explore.json, audit.json, leaks.json, conformal.json, predictions.parquet, intervals.parquet, rivals.parquet, run.json and report.html in it; backtest.parquet, daily.parquet and trades.parquet where something was traded.
 
     Raises `DataError` for whatever is wrong with the configuration, the files or the folder. The same call after a kill
     goes on where the last checkpoint stood and ends with the same numbers.
@@ -404,6 +407,7 @@ def run(
         said, fold_rows = fit_folds(config, bars, history, target, folds, out, clock)
     with clock.stage("evaluation"):
         facts, daily = (judge_volatility if t.is_volatility else judge_direction)(config, bars, vix, said, out)
+    with clock.stage("intervals"): judge_intervals(config, bars, vix, next(iter(said.values())), out)
     rows["n_short"] = sum(f["n_short"] for f in fold_rows)
     facts |= {"status": "finished", "started": started, "rows": rows, "folds": fold_rows, "data": market | span_of(bars), "net": net_facts(config), "training": dataclasses.asdict(config.train)}
     facts |= {"target": {"kind": t.kind, "horizon": t.horizon, "clip": t.clip, "missing": missing_labels}, "features": catalogue_rows(features)}
@@ -494,6 +498,19 @@ def judge_direction(config, bars, vix, said, out) -> tuple[dict, pd.Series]:
     facts = direction_facts({k: f for k, f in said.items() if k != "majority"}, constant=said["majority"])
     facts |= {"backtest": plain(result.to_dict()), "money": money | {"orders": orders_sentence(config)}, "regimes": regime_facts(result.daily, bars, vix), "moves": moves_facts(config, bars, vix, predictions)}
     return facts, result.daily
+
+
+def judge_intervals(config, bars, vix, predictions, out):
+    """Intervals of 90 % around the forecasts, in units of the volatility known then, and how often they held: intervals.parquet and conformal.json; why not, where there are too few rows. The first rank alone does it."""
+    if not is_writer(): return
+    t = config.target
+    unit = predictions["y_hat"] if t.is_volatility else known_volatility(bars, t.horizon_value).reindex(predictions.index)
+    try:
+        found = conformal_intervals(predictions.assign(unit=unit.where(unit > 0)), scale="unit")
+        told = coverage_table(found, past_regimes(bars, vix)).to_dict()
+        write_frame(out / "intervals.parquet", found[["low", "high"]])
+    except DataError as why: told = {"why": str(why)}
+    write_whole(out / "conformal.json", json.dumps(told, allow_nan=False).encode())
 
 
 def rivals_frame(said) -> pd.DataFrame:

@@ -466,6 +466,7 @@ EXTRAS = {  # name: file in the run's folder, heading, class
 
 def extra_section(told, where: str) -> str:
     """What an object of another chapter shows of itself; a paragraph if this version has no such class. Raises `DataError` if the file is not its own."""
+    if set(told) == {"why"}: return f"<p>Not on these rows: {text(told['why'])}.</p>"
     module, _, name = where.partition(":")
     try: reader = getattr(import_module(module), name)
     except (ImportError, AttributeError): return f"<p>This version cannot show it: it has no {text(where)}.</p>"

@@ -128,9 +128,10 @@ def _parts_of(fit, dataset, rows, steps, max_rows, names):
     near, along, rise = (np.concatenate(v) for v in zip(*found))
     size = np.abs(rise).mean()
     x = show(at)
+    n_cut = int((np.abs(x) >= bound).sum())
     x = x.sum(axis=1) if x.ndim == 3 else x
     slope = (near * x).sum(axis=0) / np.maximum((x * x).sum(axis=0), 1e-300)   # of the parts on the inputs: a mean gradient, weighted by the square of the input
-    return dict(n=len(at), n_cut=int((np.abs(x) >= bound).sum()), gradient_input=np.abs(near).mean(axis=0), integrated=np.abs(along).mean(axis=0), slope=slope, gap=float(np.abs(along.sum(axis=1) - rise).max() / size) if size > 0 else 0.0)
+    return dict(n=len(at), n_cut=n_cut, gradient_input=np.abs(near).mean(axis=0), integrated=np.abs(along).mean(axis=0), slope=slope, gap=float(np.abs(along.sum(axis=1) - rise).max() / size) if size > 0 else 0.0)
 
 # %% ../nbs/05_evaluation/19_response.ipynb #19-response-12
 def plot_response(s: Response, top: int = 15, ax=None):

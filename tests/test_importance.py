@@ -125,6 +125,8 @@ def test_rows_of_a_session_move_together_and_a_clock_is_judged():
     giver = moved_rows(blocks, np.random.default_rng(1))
     assert (np.bincount(blocks.of, minlength=len(blocks.start) - 1) == np.diff(blocks.start)).all()
     for b in range(len(blocks.start) - 1): assert len(np.unique(blocks.of[giver[blocks.of == b]])) == 1
+    starts, ends = data.index.get_level_values("ts").asi8, data.t1.as_unit("us").asi8
+    assert not ((starts[giver] < ends) & (starts < ends[giver])).any()
     told = permutation_importance(lambda X: X[:, 0] + X[:, 1], data)
     assert told.columns.loc["clock", "importance"] > 0.5 and told.info["span"] == 2 and told.columns.loc["idle", "importance"] == 0
     assert "blocks of 2 trade dates" in told._repr_html_()
@@ -196,6 +198,12 @@ def test_what_cannot_be_moved_is_refused():
     with pytest.raises(DataError, match="no test row"): permutation_importance(done, SimpleNamespace(**vars(d) | {"test": d.test[:0]}))
     zero = permutation_importance(fit_baseline(Baseline("zero"), d), d, noise=[])
     assert zero.sentence.startswith("Cannot tell") and (zero.columns["importance"] == 0).all()
+
+
+def test_a_verdict_wants_the_interval_and_more_than_the_best_noise():
+    from futures_nb.importance import UNKNOWN, _verdicts
+    told = pd.DataFrame({"low": [0.1, 0.1, -0.1, -0.3, np.nan], "high": [0.3, 0.3, 0.3, -0.1, np.nan]})
+    assert _verdicts(np.array([0.2, 0.05, 0.2, -0.2, 0.2]), told, 0.1).tolist() == [ABOVE, UNTOLD, UNTOLD, BELOW, UNKNOWN]
 
 
 def count_wrong(memory, n_tables, first=0):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .exploration import LOOK, short
-from .importance import ABOVE, BELOW, UNKNOWN, draw_bars, family_of, fitted
+from .importance import ABOVE, BELOW, UNKNOWN, draw_bars, family_of, fit_quietly
 from .moves import ask, joint_intervals, noise_columns, time_blocks
 from .dataset import make_dataset
 from .labels import row_dates
@@ -91,7 +91,7 @@ def _refit(net, features, target, folds, columns, seeds, scaler, window, options
     for fold in folds:
         dataset = make_dataset(features[columns], target, fold, scaler=scaler, window=window)
         for seed in seeds:
-            fits.append(fitted(net, dataset, seed, **options))
+            fits.append(fit_quietly(net, dataset, seed, **options))
             datasets.append(dataset)
     return losses_by_day(fits, datasets)
 

@@ -60,8 +60,9 @@ def test_loss_by_row_is_the_loss_of_each_row_alone(loss):
 
 
 def test_nothing_is_changed_by_asking(planted):
-    dataset = planted.datasets[0]
-    net = fit(MLP, dataset, net_options={"hidden": 8}, **QUICK)
+    dataset = SimpleNamespace(**vars(planted.datasets[0]) | {"X": planted.datasets[0].X.copy()})
+    dataset.X[dataset.test[0], 0] = 50.0                       # which the net cuts, and would count
+    net = fit(MLP, planted.datasets[0], net_options={"hidden": 8}, **QUICK)
     before = {k: v.clone() for k, v in net.net.state_dict().items()}
     X, asked = dataset.X.copy(), ask(net, dataset, dataset.test)
     permutation_importance(net, dataset, repeats=2); gradient_importance(net, dataset); partial_dependence(net, dataset, "c0")

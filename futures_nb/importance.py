@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .dataset import make_dataset
-from .exploration import LOOK, short
+from .exploration import LOOK, in_percent, short
 from .exploring import CLUSTER_CUT, cluster_columns, rank_correlations, thinned
 from .features import FEATURES
 from .labels import row_dates
@@ -240,7 +240,7 @@ def _collected(parts, names, many, cluster, noise, how) -> Importance:
     def frame(at, index):
         (a, block), (b, _) = judge(0, at), judge(1, at)
         a, b = a.set_axis(index), b.set_axis(index)
-        return pd.DataFrame({"importance": whole[0, at], "share": whole[0, at] / before[0], "over_noise": a["value"], "low": a["low"], "high": a["high"], "p": a["p"], "p_max": a["p_max"],
+        return pd.DataFrame({"importance": whole[0, at], "share": whole[0, at] / before[0] if before[0] > 0 else np.nan, "over_noise": a["value"], "low": a["low"], "high": a["high"], "p": a["p"], "p_max": a["p_max"],
                              "rank_drop": whole[1, at], "rank_low": b["low"], "rank_high": b["high"], "verdict": _verdicts(whole[0, at], a, best)}, index), block
     columns, block = frame(real, pd.Index([names[j] for j in real], name="name", dtype=object))
     quiet, _ = frame(dull, pd.Index(noise, name="name", dtype=object)) if noise else (columns.iloc[:0], 0)
@@ -318,7 +318,7 @@ def importance_page(
     """The result as a fragment of HTML with its own style; every text is escaped, nothing is loaded."""
     i, real = s.info, s.columns[s.columns["verdict"] != "noise"]
     signed = lambda v: short(v, 3) if not (v == v and v > 0) else f"+{short(v, 3)}"
-    cells = {"family": lambda r: escape(r.family), "over noise": lambda r: signed(r.over_noise), f"{100 * i['level']:g} % of all": lambda r: f"{signed(r.low)} to {signed(r.high)}", "of the loss": lambda r: f"{100 * r.share:.2f} %".replace("-", "−"),
+    cells = {"family": lambda r: escape(r.family), "over noise": lambda r: signed(r.over_noise), f"{100 * i['level']:g} % of all": lambda r: f"{signed(r.low)} to {signed(r.high)}", "of the loss": lambda r: in_percent(r.share),
              "p, of all": lambda r: short(r.p_max, 2), "rank correlation lost": lambda r: signed(r.rank_drop), f"in the top {i['k']}": lambda r: f"{100 * r.top:.0f} % of folds", "verdict": lambda r: escape(r.verdict)}
     quiet = s.columns[s.columns["verdict"] == "noise"].assign(top=np.nan)
     parts = [f"<p><strong>{escape(s.sentence)}</strong></p><figure>{draw_bars(real.head(top), 'Importance over noise')}<figcaption>Rise of the {escape(i['loss'])} loss over that of noise when a column is moved, with joint intervals.</figcaption></figure>",
@@ -343,7 +343,8 @@ def plot_importance(s: Importance, top: int = 20, ax=None):
     import matplotlib.pyplot as plt
     real = s.columns[s.columns["verdict"] != "noise"].head(top)
     if ax is None: ax = plt.subplots(figsize=(7, 0.9 + 0.19 * len(real)), layout="constrained")[1]
-    y, scale = np.arange(len(real))[::-1], 100 / s.info["mean_loss"]
+    y, of_loss = np.arange(len(real))[::-1], s.info["mean_loss"] > 0      # a log-density may be below zero
+    scale = 100 / s.info["mean_loss"] if of_loss else 1.0
     quiet = s.columns.loc[s.info["noise"], "over_noise"] * scale
     if len(quiet): ax.axvspan(quiet.min(), quiet.max(), color="0.88", lw=0)
     sure = real["verdict"].isin((ABOVE, BELOW)).to_numpy()
@@ -351,7 +352,7 @@ def plot_importance(s: Importance, top: int = 20, ax=None):
         r = real[chosen]
         ax.errorbar(r["over_noise"] * scale, y[chosen], xerr=np.abs(np.stack([(r["over_noise"] - r["low"]).fillna(0), (r["high"] - r["over_noise"]).fillna(0)])) * scale, fmt="o", ms=4, color=colour)
     ax.axvline(0, color="0.5", lw=0.8)
-    ax.set(yticks=y, yticklabels=real.index, xlabel=f"rise of the {s.info['loss']} loss over noise's [% of the loss]", title=f"{len(s.above)} of {len(s.columns) - len(s.info['noise'])} columns are above noise")
+    ax.set(yticks=y, yticklabels=real.index, xlabel=f"rise of the {s.info['loss']} loss over noise's{' [% of the loss]' if of_loss else ''}", title=f"{len(s.above)} of {len(s.columns) - len(s.info['noise'])} columns are above noise")
     ax.tick_params(axis="y", labelsize=7)
     return ax
 

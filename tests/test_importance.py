@@ -260,3 +260,17 @@ def test_daily_es_its_range_is_foretold_and_its_direction_is_not(data_dir):
     for k, v in told.items(): print(k, v, v.clusters.drop(columns="members").round(4).to_string(), sep="\n")
     assert told["range"].info["n_days"] > 3500 and told["range"].above[0] in ("range_5", "vol_5_60") and len(told["range"].above) >= 4
     assert len(told["move"].above) <= 1 and told["range"].columns["share"].max() > 10 * told["move"].columns["share"].max()
+
+
+def test_a_loss_of_zero_or_below_has_no_share():
+    import warnings
+    features, target = days(300, 2, (0.5,))
+    d = make_dataset(features, target, folds_of(target, 1)[0])
+    perfect = SimpleNamespace(**vars(d) | {"y": d.X[:, 0] * d.y_scale})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        told = permutation_importance(lambda X: X[:, 0].astype(float) * d.y_scale, perfect, noise=[])
+        assert told.columns["share"].isna().all() or told.info["mean_loss"] > 0
+        net = fit(MLP, d, loss="student", net_options={"hidden": 8, "head": "student"}, **QUICK)
+        below = permutation_importance(net, d, noise=[], loss=lambda out, y, weight, *, total: make_loss("student")(out, y, weight, total=total) - 10 * weight.sum() / total)
+    assert below.info["mean_loss"] < 0 and below.columns["share"].isna().all() and "%" not in below.plot().get_xlabel() and below._repr_html_()

@@ -274,3 +274,14 @@ def test_a_loss_of_zero_or_below_has_no_share():
         net = fit(MLP, d, loss="student", net_options={"hidden": 8, "head": "student"}, **QUICK)
         below = permutation_importance(net, d, noise=[], loss=lambda out, y, weight, *, total: make_loss("student")(out, y, weight, total=total) - 10 * weight.sum() / total)
     assert below.info["mean_loss"] < 0 and below.columns["share"].isna().all() and "%" not in below.plot().get_xlabel() and below._repr_html_()
+
+
+def test_long_blocks_widen_the_interval_as_on_one_column():
+    from futures_nb.scores import block_bootstrap, student_interval
+    rng, x = np.random.default_rng(0), np.zeros(80)
+    for i in range(1, 80): x[i] = 0.8 * x[i - 1] + rng.standard_normal()
+    draws, block = block_bootstrap(x[:, None], lambda r: r[:, 0].mean(), x - x.mean(), n_draws=4000)
+    assert block > 4
+    told, same = joint_intervals(x[:, None], np.ones(80), n_draws=20_000)
+    low, high = student_interval(x.mean(), draws, block, 80)
+    assert same == block and abs((told.loc[0, "high"] - told.loc[0, "low"]) / (high - low) - 1) < 0.06

@@ -391,7 +391,7 @@ class Search:
 
     def _repr_html_(self): return f"<p>{self._told()}</p>" + self.trials.sort_values("loss").head(10).drop(columns=["why", "losses"]).to_html(float_format="{:.5g}".format)
 
-
+# %% ../nbs/06_running/05_searching.ipynb #06-searching-21b
 def read_search(folder) -> Search:
     """The search in a folder, as far as it has come."""
     folder = Path(folder)

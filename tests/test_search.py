@@ -91,7 +91,7 @@ def test_test_rows_change_nothing(config, tmp_path, monkeypatch):
 
 
 def test_helpers_make_the_same_number_of_trials(config, tmp_path):
-    """Three processes, one of them killed in its work: eight trials, no more, and none is lost."""
+    """Two processes: eight trials, no more, each of them in the ledger, and both have worked."""
     process = start(config, tmp_path / "study", tmp_path / "l.jsonl", 8, n_workers=2)
     finished(process)
     found = searching.read_search(tmp_path / "study")

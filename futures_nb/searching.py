@@ -325,7 +325,7 @@ def _inner_of(folder):
     told = json.loads((Path(folder) / "search.json").read_text())["inner"]
     return told and _SPLITTERS[told.pop("class")](**told)
 
-
+# %% ../nbs/06_running/05_searching.ipynb #06-searching-20b
 def _start_helper(folder, n_trials, k):
     log = open(folder / f"worker-{k}.log", "w")
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -134,7 +134,7 @@ def test_fit_predict_backtest_are_one_trial(tmp_path):
         assert table["kind"].tolist() == ["fit"] and table["folds"].tolist() == [2] and fits[0].trial.trial == fits[1].trial.trial == table["trial"][0]
         pd.testing.assert_series_equal(ledger.daily("ES").iloc[:, 0], daily, check_names=False, check_freq=False, check_index_type=False)
         fnb.run_backtest(pd.concat(said)[["y_hat", "t1"]], bars, cost=0)                       # other costs: the same trial
-        assert ledger.n_trials("ES") == 1
+        assert ledger.n_trials("ES") == 1 and ledger.daily("ES").iloc[:, 0].tolist() == daily.tolist()   # and the days stay as they were
         fnb.fit(fnb.MLP, sets[0], out=tmp_path / "f0", **QUIET)                                 # a finished folder read again
         assert ledger.trials("ES")["again"].tolist() == [1]
         fnb.run_backtest(pd.concat(said), bars, delay=2)                                        # another rule: another trial

@@ -73,7 +73,8 @@ def test_test_rows_change_nothing(config, tmp_path, monkeypatch):
     """From the first test row on the market is another one, in prices and volumes: each trial has the loss that it had."""
     made = searching.make_problem(config[0], searching.read_space(SPACE, config[0]))
     ts = made.target.index.get_level_values("ts")
-    first, as_it_was, load = ts[made.outer.test].min(), made.bars, searching.load_market
+    first = ts[fnb.WalkForward(config[0].split.n_folds, min_train=config[0].split.min_train).folds(made.target)[0].test].min()      # of the run
+    as_it_was, load = made.bars, searching.load_market
     rng = np.random.default_rng(0)
     def another(config):
         bars, vix, facts = load(config)

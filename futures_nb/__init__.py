@@ -50,6 +50,7 @@ _CHAPTERS = {
     "series_tests": "arch_lm ljung_box rows_apart unit_root_tests",
     "exploration": "Exploration",
     "exploring": "explore",
+    "trials": "one_trial use_ledger",
     "heads": "Head",
     "nets": "MLP ResidualMLP",
     "sequence": "AttentionNet ConvNet",
@@ -90,6 +91,7 @@ _CHAPTERS = {
     "report": "make_report",
     "config": "RunConfig load_config",
     "runner": "run",
+    "searching": "Search open_test search",
 }
 _HOME = {name: module for module, names in _CHAPTERS.items() for name in names.split()}
 __all__ = sorted(_HOME)

@@ -17,11 +17,13 @@ import numpy as np
 import pandas as pd
 
 from .schema import DataError, check_schema, contract_runs, instrument, parse_contract, sort_by_expiry
-from .scores import MIN_DAYS, block_bootstrap, student_interval
+from .bootstrap import block_bootstrap
+from .scores import MIN_DAYS, student_interval
 from .series import check_mapped
 from .sessions import bar_length, find_sessions, off_session, session_bounds, session_table
 from .roll import first_notice_date, has_roll_rule, last_trade_date
 from .labels import row_dates
+from .trials import record_backtest
 
 # %% ../nbs/05_evaluation/02_backtest.ipynb #02-backtest-05
 @dataclass(frozen=True)
@@ -520,7 +522,7 @@ def run_backtest(
     daily, long_daily = (_by_date(b, row, dates, first, last) for b in (book, long_book))
     sharpe, paid, gross = sharpe_ratio(daily), float(book["cost"].sum()), float(book["pnl"].sum())
     trades = _trade_frame(markets, trades)
-    return Backtest(
+    made = Backtest(
         bars=book[["position", "pnl", "cost"]], daily=daily, currency=currency, gross=gross, cost=paid, net=gross - paid, trades=trades,
         capital=_capital(bars, book, signals, max(s[1].max() for s in long.values()), capital, margin),
         sharpe=_or_none(sharpe), sharpe_se=_or_none(sharpe_error(sharpe, len(daily))), sharpe_lo=_or_none(sharpe_lo(daily)),
@@ -529,3 +531,5 @@ def run_backtest(
         charges=_charges(cost, signals), always_long={"net": float(long_daily.sum()), "sharpe": _or_none(sharpe_ratio(long_daily))},
         n_off_session=int((~is_open).sum()), n_off_tick=sum(m.n_off_tick for m in markets), **_not_followed(markets, signals, _moved_on(signals), is_open),
         notes=notes + _held_to_the_end(markets, date, book))
+    record_backtest(predictions, bars, daily, {"delay": delay, "days_before": days_before}, sharpe_ratio)
+    return made

@@ -18,8 +18,9 @@ import pandas as pd
 from .schema import DataError
 from .labels import label_uniqueness, row_dates
 from .exploration import LOOK, _table
-from .scores import MIN_DAYS, apart, label_times, mean_block, rows_in_time
-from .regimes import THIRDS, stationary_sums
+from .scores import MIN_DAYS, apart, label_times, rows_in_time
+from .bootstrap import mean_block, stationary_sums
+from .regimes import THIRDS
 
 # %% ../nbs/05_evaluation/16_coverage.ipynb #16-coverage-05
 def share_interval(

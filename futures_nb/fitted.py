@@ -21,6 +21,7 @@ from .feeding import Feed, check_window, eval_rows, in_float64, mean_loss
 from .losses import make_loss
 from .nets import BoundedInput, input_counts, reset_input_counts
 from .schema import DataError, sort_by_expiry
+from .trials import note_predictions
 
 # %% ../nbs/04_training/11_fitted.ipynb #11-fitted-o19
 def check_same(old: dict, new: dict, out) -> None:
@@ -89,6 +90,7 @@ class Fit:
     loss: object = "huber"       # As given to `fit`
     interrupted: bool = False    # Stopped by the user before its end
     memory: dict = field(default_factory=dict)   # The most a process held [MB]: `rss`, and `device` on a GPU
+    trial: object = None         # The `Trial` it was written down as; None: nowhere
 
     model = property(lambda self: self.net)
     n_skipped = property(lambda self: int(self.history["is_skipped"].sum()), doc="Steps that changed nothing: loss or gradient was not finite.")
@@ -196,7 +198,8 @@ def predict(
 
     `.attrs["input"]` counts the input numbers that the net changed: `n_missing`, `n_clamped`, and `clamped_by_column`. A fitted baseline answers by its own `predict_frame`.
     """
-    if hasattr(fit, "predict_frame"): return fit.predict_frame(dataset, rows)
+    trial = getattr(fit, "trial", None)
+    if hasattr(fit, "predict_frame"): return note_predictions(trial, fit.predict_frame(dataset, rows))
     feed, at = _feed_of(fit, dataset, "predict"), _positions(dataset, rows)
     fit.net.eval()
     reset_input_counts(fit.net)
@@ -211,7 +214,7 @@ def predict(
     frame = sort_by_expiry(frame)
     frame.attrs["input"] = input_counts(fit.net) | {"clamped_by_column": _clamped_by_column(fit, feed, at)}
     reset_input_counts(fit.net)
-    return frame
+    return note_predictions(trial, frame)
 
 
 def _forecast(fit, out) -> dict:

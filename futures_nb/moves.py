@@ -15,9 +15,9 @@ import pandas as pd
 
 from .comparison import days_spanned
 from .labels import row_dates
-from .regimes import stationary_sums
+from .bootstrap import mean_block, stationary_sums
 from .schema import DataError
-from .scores import MIN_DAYS, mean_block
+from .scores import MIN_DAYS
 
 # %% ../nbs/05_evaluation/16_moves.ipynb #16-moves-05
 @dataclass

@@ -40,6 +40,7 @@ from .processes import fit_elsewhere, read_call
 from .schema import DataError, nearest_name
 from .step import Fuse, train_step
 from .store import write_whole
+from .trials import record_fit
 
 # %% ../nbs/04_training/13_train.ipynb #11-train-05
 class _Plan:
@@ -107,6 +108,7 @@ class _Run:
     is_made: bool = False        # The folder held the whole fit
     watch: int = -1              # Look after every step up to this one
     n_looked: int = 0            # Of the pending steps: the fuse was whole after them
+    trial: object = None         # As it is written down
     best: dict = field(default_factory=dict)     # The best weights
     history: list = field(default_factory=list)  # Records of steps
     epochs: list = field(default_factory=list)   # Records of epochs
@@ -433,7 +435,7 @@ def fit(
     Raises `DataError` if there is nothing to learn or to stop by, if `out` holds another fit (other data, options, loss or first weights) or a step does not fit into memory;
     `Interrupted` on Ctrl-C. A baseline, anything with a method `fit_dataset`, is fitted by itself. AdamW: Loshchilov and Hutter (2019).
     """
-    return net.fit_dataset(dataset, loss=loss) if hasattr(net, "fit_dataset") else _start(**locals())
+    return _fit_itself(net, dataset, loss) if hasattr(net, "fit_dataset") else _start(**locals())
 
 # %% ../nbs/04_training/13_train.ipynb #11-train-46
 _OPTIONS = ("epochs batch_size accumulate batch_ramp lr schedule warmup weight_decay clip update_clip noise average average_decay precision patience seed").split()
@@ -470,6 +472,13 @@ def _check_options(o):
         if o[name] not in known: raise DataError(f"fit: {name} is {o[name]!r}{nearest_name(str(o[name]), [str(w) for w in known])}; choose {', '.join(map(str, known))}")
 
 # %% ../nbs/04_training/13_train.ipynb #11-train-47
+def _fit_itself(net, dataset, loss):
+    """A baseline's fit, written down."""
+    done = net.fit_dataset(dataset, loss=loss)
+    done.trial = record_fit(dataset, {k: v for k, v in getattr(done, "config", {}).items()} | {"net": repr(net), "columns": list(map(str, dataset.columns))})
+    return done
+
+
 # newer torch has another name for the switch and warns of this one
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters else "broadcast_buffers"
 _HALF = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -500,6 +509,7 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
     if device.type == "cuda": torch.cuda.reset_peak_memory_stats(device)
     run, step = _make_run(net, config, loss_of_net, device, out, how)
     run.is_made = _is_over(run)
+    run.trial = None if _Stop.with_term else record_fit(dataset, config)     # whoever started this process writes it down
     plan, picture, started = _Plan(len(dataset.train), config), LivePicture(how["live"]), time.perf_counter()
     with _own_random_stream(device), _Stop() as stop, _in_memory(dataset, loss_of_net, net, device, dtype, how) as feed, \
          tqdm(total=plan.n_steps, initial=run.step, desc="fit", unit="step", disable=not (how["progress"] and is_main())) as bar:
@@ -545,7 +555,7 @@ _STEP_COLUMNS = ["step", "epoch", "loss", "weight", "grad_norm", "lr", "is_skipp
 
 def _as_fit(run, dataset, loss, is_interrupted=False, memory=None) -> Fit:
     done = Fit(run.net, run.config, list(dataset.columns), float(dataset.y_scale), pd.DataFrame(run.history, columns=_STEP_COLUMNS), pd.DataFrame(run.epochs),
-               run.best_epoch, run.valid_loss, run.out, loss, is_interrupted, memory or {})
+               run.best_epoch, run.valid_loss, run.out, loss, is_interrupted, memory or {}, run.trial)
     done.history[["loss", "grad_norm"]] = done.history[["loss", "grad_norm"]].astype(float)
     return done
 
@@ -623,6 +633,7 @@ def _interrupted_elsewhere(call) -> Interrupted:
     loss = make_loss(call["loss"], net)
     config = _config(net, call["dataset"], call["loss"], loss, call["dtype"], {k: call[k] for k in _OPTIONS}, with_data=True)
     run, _ = _make_run(net, config, loss, torch.device("cpu"), call["out"], call)
+    run.trial = record_fit(call["dataset"], config)
     try: return _interrupted(run, _Plan(len(call["dataset"].train), config), call["dataset"], call["loss"])
     finally: _let_go(run)
 

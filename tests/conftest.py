@@ -5,6 +5,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["FUTURES_NB_LEDGER"] = "off"    # what tests try is nobody's trial; those of the ledger say their own file
 
 
 @pytest.fixture(scope="session")

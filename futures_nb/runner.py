@@ -57,6 +57,7 @@ from .parts import MANIFEST
 from .store import Store, write_whole
 from .labels import label_uniqueness
 from .targets import inverse_target, make_target
+from .trials import run_trial
 from .versus import BASELINES
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-06
@@ -103,14 +104,10 @@ def is_writer() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-09
-def judge_trial(config: RunConfig, digest: str, daily: pd.Series | None, out) -> dict:
-    """Write the run down in the ledger beside its folder; `n_trials` on its market, and `significance` of its daily profits among them, None where nothing was traded."""
-    ledger, market = Ledger(Path(out).parent / "ledger.jsonl"), Path(config.data.path).name or "demo"
-    told = dataclasses.asdict(config)
-    told.pop("out")                # where it was written is no other idea
-    n_trials = ledger.record(market, told, data=digest, daily=daily, kind="run")
-    significance = ledger.judge(market, daily) if daily is not None and daily.std() > 0 else None      # something was traded
-    return {"n_trials": n_trials, "significance": significance}
+def judge_trial(trial, daily: pd.Series | None) -> dict:
+    """`n_trials` on the market of a `Trial`, as its ledger has them, and `significance` of its daily profits among them, None where nothing was traded."""
+    ledger, traded = Ledger(trial.path), daily is not None and daily.std() > 0
+    return {"n_trials": ledger.n_trials(trial.market), "significance": ledger.judge(trial.market, daily) if traded else None}
 
 
 def _now():
@@ -403,10 +400,11 @@ def run(
         power = look_before(config, bars, features, target, folds, out, clock)
     if config.leaks:
         with clock.stage("the price of each leak"): price_leaks(bars, vix, out, clock.bars)
-    with clock.stage("training"), one_thread():
-        said, fold_rows = fit_folds(config, bars, history, target, folds, out, clock)
-    with clock.stage("evaluation"):
-        facts, daily = (judge_volatility if t.is_volatility else judge_direction)(config, bars, vix, said, out)
+    with run_trial(config, bars, bars_digest(bars)) as trial:
+        with clock.stage("training"), one_thread():
+            said, fold_rows = fit_folds(config, bars, history, target, folds, out, clock)
+        with clock.stage("evaluation"):
+            facts, daily = (judge_volatility if t.is_volatility else judge_direction)(config, bars, vix, said, out)
     with clock.stage("intervals"): judge_intervals(config, bars, vix, next(iter(said.values())), out)
     rows["n_short"] = sum(f["n_short"] for f in fold_rows)
     facts |= {"status": "finished", "started": started, "rows": rows, "folds": fold_rows, "data": market | span_of(bars), "net": net_facts(config), "training": dataclasses.asdict(config.train)}
@@ -414,7 +412,7 @@ def run(
     facts["data"]["quality"] = [*facts["data"]["quality"], *input_sentences(fold_rows)]
     facts |= {"digest": config.digest, "versions": versions(), "finished": _now(), "seconds": clock.seconds, "power": power}
     if is_writer():
-        facts |= judge_trial(config, bars_digest(bars), daily, out)
+        facts |= judge_trial(trial, daily)
         write_whole(out / "run.json", json.dumps(facts, indent=1, default=str).encode())
         make_report(out)
         clock.say(facts["volatility" if t.is_volatility else "skill"]["sentence"])

@@ -332,7 +332,8 @@ _NO_NUMBER = {"": ("out",), "features": ("n_jobs",), "train": ("data", "checkpoi
 
 def run_trial(config, bars: pd.DataFrame, data: str, kind: str = "run"):
     """`one_trial` of a run of `config` on `bars`, whose digest is `data`; without another word its ledger lies beside the run's folder."""
-    return one_trial(trial_config(config), market=market_of(bars.index), data=data, kind=kind, beside=Path(config.out).parent)
+    market = "demo" if "simulated" in bars.attrs else market_of(bars.index)      # tries on the embedded market are not tries on the real one
+    return one_trial(trial_config(config), market=market, data=data, kind=kind, beside=Path(config.out).parent)
 
 
 def record_fit(dataset, config: dict) -> Trial | None:

@@ -53,7 +53,7 @@ def test_the_last_line_says_where_the_report_is(small):
     assert done.stdout.strip().splitlines()[-1] == f"report: {out / 'report.html'}"
     page = (out / "report.html").read_text()
     assert "Simulated" in page and "index" in page
-    assert (out.parent / "ledger.jsonl").read_text().count("\n") == 1
+    assert fnb.Ledger(out.parent / "ledger.jsonl").n_trials("demo") == 1
 
 
 def test_the_report_tells_what_was_seen_before_and_what_leaks_are_worth(small):
@@ -112,7 +112,7 @@ def test_two_processes_write_one_run(small, tmp_path):
     a, b = (pd.read_parquet(p / "predictions.parquet") for p in (out, tmp_path / "one"))
     assert a.index.equals(b.index)
     assert (a["y_hat"] - b["y_hat"]).abs().max() < 1e-4 * b["y_hat"].abs().max() + 1e-9   # float32: sums in another order
-    assert (tmp_path / "ledger.jsonl").read_text().count("\n") == 1
+    assert fnb.Ledger(tmp_path / "ledger.jsonl").n_trials("demo") == 1
 
 
 ES = ["--set", "train.epochs=2", "--set", "split.n_folds=3"]

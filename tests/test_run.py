@@ -323,6 +323,7 @@ def test_a_window_over_days_and_a_distribution(ask):
     assert facts["quantiles"]["n_crossed"] == 0 and facts["probabilities"]["n"] == len(p) and ">Quantiles</h3>" in page
 
 
+@pytest.mark.slow
 def test_quantiles_of_another_unit_are_returns_again(ask):
     out, facts, _ = ask("quantiles", "target.kind=vol_scaled", "train.loss=pinball", "net.name=ConvNet", "net.window=3", "net.hidden=8")
     p = pd.read_parquet(out / "predictions.parquet")
@@ -330,6 +331,7 @@ def test_quantiles_of_another_unit_are_returns_again(ask):
     assert 2 * p["y"].std() < width < 8 * p["y"].std()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_classes_are_ranked_by_brier(ask, n_classes):
     _, facts, page = ask(f"classes{n_classes}", "train.loss=cross_entropy", f"net.n_classes={n_classes}")
@@ -348,6 +350,10 @@ def test_size_orders_and_margin(ask):
     soon = pd.read_parquet(ask("sized_soon", *size)[0] / "backtest.parquet")["position"]
     first = [ask.bars.index.get_loc(x[x != 0].index[0]) for x in (held, soon)]
     assert first[0] - first[1] == 2
+
+
+@pytest.mark.slow
+def test_the_margin_is_a_capital(ask):
     _, facts, _ = ask("margin", "position.margin=6000.0", "position.margin_is_capital=true")
     assert facts["backtest"]["capital"] == 6000
 

@@ -82,7 +82,9 @@ _CHAPTERS = {
     "versus": "beat_table compare_forecasts compare_with_baselines",
     "report": "make_report",
     "config": "RunConfig load_config",
+    "exporting": "export_net",
     "runner": "run",
+    "artifact": "Pipeline load_pipeline save_pipeline",
 }
 _HOME = {name: module for module, names in _CHAPTERS.items() for name in names.split()}
 __all__ = sorted(_HOME)

@@ -551,7 +551,8 @@ _HOLE = MAX_GAP // pd.Timedelta(1, "us") + 86_400_000_000   # as in known_volati
 class Live:
     """Forecasts bar by bar, as `predict(..., rows="all")` gives them of many bars at once. Made by `Pipeline.stream`; not for several threads at once."""
     def __init__(self, pipeline, stream, any_market=False):
-        self.pipeline, self.stream, self.any_market, self.places, self.sigmas, self.pending = pipeline, stream, any_market, {}, {}, {}
+        self.pipeline, self.stream, self.any_market, self.places, self.sigmas = pipeline, stream, any_market, {}, {}
+        self.waiting, self.measures = {}, {}     # of a rolling scaler: this session's rows, and what they are measured by
         left = [c for c in pipeline.columns if c in stream.left_out]
         if left: raise DataError(f"Pipeline.stream: feature {left[0]!r} needs the VIX, and the stream was warmed without one; give stream(bars, vix)")
         self.scaler = pipeline.scaler if pipeline.scaler.rowwise else copy.deepcopy(pipeline.scaler)
@@ -580,6 +581,7 @@ def update_live(live,
     bar,      # A mapping with contract, ts, open, high, low, close [points], volume [contracts], or a row of bars
     *,
     vix=None, # A VIX close that has become known: `(ts, close)`
+    is_front=True, # Whether the contract is in front; a rolling scaler learns from such bars only
 ) -> dict:    # contract, ts, `y_hat` and the columns of the head, in_sample, is_trained, n_missing
     """Take in a bar that has just ended and give the forecast at its `ts`; the method `update(bar)` of a `Live`.
 
@@ -593,24 +595,17 @@ def update_live(live,
     place, raw = clock.place(t), np.array([[values[c] for c in p.columns]])
     sigma = live._sigma(contract, t, float(bar["close"]), place)
     n_missing = int(np.isnan(raw).sum())
-    said = dict.fromkeys(live.names, math.nan) if n_missing else live._say(contract, t, raw, place, sigma)
+    said = dict.fromkeys(live.names, math.nan) if n_missing else live._say(contract, t, raw, place, sigma, is_front)
     is_trained = place is not None and (p.about["rows"] == "all" or clock.closes[bisect_left(clock.closes, t)] == t)
     return {"contract": contract, "ts": pd.Timestamp(t, unit="us", tz="UTC")} | said | {"in_sample": t <= live.known_to, "is_trained": is_trained, "n_missing": n_missing}
 
 
-def _say(live, contract, t, raw, place, sigma):
+def _say(live, contract, t, raw, place, sigma, is_front):
     """Scale one complete row, and ask the net."""
     p = live.pipeline
-    if live.scaler.rowwise: x = _scale_one(live.scaler, raw)
-    else:
-        frame = _one_row(contract, t, raw, p.columns)
-        live._remember(contract, frame, place)
-        x = scale_rows(live.scaler, frame)
+    x = _scale_one(live.scaler, raw) if live.scaler.rowwise else live._by_session(contract, t, raw, place, is_front)
     said = {name: float(v[0]) for name, v in forecast_rows(p.net, x, p.y_scale).items()}
     return said | {"y_hat": float(np.asarray(to_unit(p, np.array([said["y_hat"]]), sigma))[0])}
-
-
-def _one_row(contract, t, raw, columns): return pd.DataFrame(raw, make_index(contract, pd.DatetimeIndex([pd.Timestamp(t, unit="us", tz="UTC")])), columns)
 
 
 def _scale_one(scaler, raw):
@@ -621,17 +616,34 @@ def _scale_one(scaler, raw):
 Live.update, Live._say = update_live, _say
 
 # %% ../nbs/06_running/05_artifact.ipynb #05-artifact-34
-def _remember(live, contract, frame, place):
-    """Tell a rolling scaler of the rows before this one that count: each, or the last of the session that is over."""
-    before = live.pending.get(contract)
-    if place is not None: live.pending[contract] = (place[0], frame)
-    if before is None or (live.pipeline.about["rows"] == "daily" and place is not None and before[0] == place[0]): return
-    note_rows(live.scaler, before[1])
-    seen = live.scaler.sessions_[contract]
-    for date in sorted(seen)[:-live.scaler.window - 1]: del seen[date]      # no measure will ask for them
+def _by_session(live, contract, t, raw, place, is_front):
+    """One row by the measure of its session, and noted if training would have learned from it."""
+    if place is not None and live.waiting.get(contract, (None,))[0] != place[0]: live._begin(contract, place[0])
+    with np.errstate(over="ignore"): x = shift_and_divide(raw, *live.measures.get(contract) or live.scaler._measure_now([])).astype(np.float32)
+    if place is not None and is_front:
+        _, times, rows = live.waiting[contract]
+        if live.pipeline.about["rows"] == "daily": times.clear(); rows.clear()      # the last of a session is the one that counts
+        times.append(t); rows.append(raw[0])
+    return x
 
 
-Live._remember = _remember
+def _begin(live, contract, date):
+    """Note the rows of the session before, and measure the one that begins."""
+    _, times, rows = live.waiting.get(contract, (None, [], []))
+    if rows: note_rows(live.scaler, pd.DataFrame(np.array(rows), make_index(contract, pd.DatetimeIndex(np.array(times).view("M8[us]"), tz="UTC")), live.pipeline.columns))
+    live.waiting[contract] = (date, [], [])
+    live._measure(contract, date)
+
+
+def _measure(live, contract, date):
+    """What the session of `date` [us] is measured by; sessions that no later one will ask for are let go."""
+    seen, day, window = live.scaler.sessions_.get(contract, {}), str(np.datetime64(date, "us").astype("M8[D]")), live.scaler.window
+    before = sorted(d for d in seen if d < day)
+    live.measures[contract] = live.scaler._measure_now([np.array(seen[d]["sums"]) for d in before[-window:]])
+    for d in before[:-window]: del seen[d]
+
+
+Live._by_session, Live._begin, Live._measure = _by_session, _begin, _measure
 
 # %% ../nbs/06_running/05_artifact.ipynb #05-artifact-36
 def start_stream(
@@ -677,10 +689,11 @@ def _warm_scaler(live, bars, vix):
     if p.about["rows"] == "daily":
         last = np.flatnonzero(~frame.index.get_level_values("contract").duplicated(keep="last"))
         for k in last:
-            contract, ts = frame.index[k]
-            live.pending[contract] = (live._clock(contract).place(ts.value // 1000)[0], frame.iloc[[k]])
+            contract, t = frame.index[k][0], frame.index[k][1].value // 1000
+            live.waiting[contract] = (live._clock(contract).place(t)[0], [t], [frame.iloc[k].to_numpy()])
         frame = frame.drop(frame.index[last])
     note_rows(live.scaler, frame)
+    for contract, (date, _, _) in live.waiting.items(): live._measure(contract, date)
 
 
 Pipeline.stream = start_stream
@@ -693,12 +706,14 @@ def save_live(live, path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         live.stream.save(Path(folder) / "stream")
         with safe_open(Path(folder) / "stream", "np") as file: tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-    told = {"pipeline": _identity(live.pipeline), "sigmas": {}, "pending": {}, "sessions": None if live.scaler.rowwise else live.scaler.sessions_}
+    told = {"pipeline": _identity(live.pipeline), "sigmas": {}, "waiting": {}, "sessions": None if live.scaler.rowwise else live.scaler.sessions_}
     for name, s in live.sigmas.items():
         told["sigmas"][name] = {"date": s.date, "last": s.last if s.last is None else [s.last[0], float(s.last[1])], "lengths": [len(x) for x, _ in s.past]}
         tensors |= {f"live/{name}/square": np.concatenate([*(x for x, _ in s.past), s.square]), f"live/{name}/minute": np.concatenate([*(m for _, m in s.past), s.minute]).astype(np.int64),
                     f"live/{name}/table": s.table}
-    for name, (date, frame) in live.pending.items(): told["pending"][name] = [date, int(frame.index[0][1].value // 1000), frame.iloc[0].tolist()]
+    for name, (date, times, rows) in live.waiting.items():
+        told["waiting"][name] = date
+        tensors |= {f"live/{name}/times": np.array(times, np.int64), f"live/{name}/rows": np.array(rows, np.float64).reshape(len(rows), len(live.pipeline.columns))}
     write_atomic(path, to_bytes({name: np.array(v, order="C") for name, v in tensors.items()}, metadata=about | {"live": json.dumps(told)}))
     return Path(path)
 
@@ -723,7 +738,9 @@ def _resume(pipeline, state, any_market=False) -> Live:
     if told["pipeline"] != _identity(pipeline): raise DataError(f"Pipeline.stream: {path.name} is the state of another pipeline; give one that this pipeline's stream saved, or warm_bars")
     live = Live(pipeline, stream, any_market)
     if told["sessions"] is not None: live.scaler.sessions_ = told["sessions"]
-    for name, (date, t, raw) in told["pending"].items(): live.pending[name] = (date, _one_row(name, t, [raw], pipeline.columns))
+    for name, date in told["waiting"].items():
+        live.waiting[name] = (date, tensors[f"live/{name}/times"].tolist(), list(tensors[f"live/{name}/rows"]))
+        live._measure(name, date)
     for name, was in told["sigmas"].items():
         s = live.sigmas[name] = live._new_sigma(name)
         cuts = np.cumsum(was["lengths"])

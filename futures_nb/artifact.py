@@ -87,7 +87,7 @@ def read_sealed(folder) -> tuple[dict, dict]: # The manifest, and the bytes of e
         if _sha(read[name]) != about["sha256"]: raise say(f"{folder / name} was changed: its hash is another")
     return told, read
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-10
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-09
 BLOCK = 64
 
 def forecast_rows(
@@ -105,7 +105,7 @@ def forecast_rows(
             for name, value in ({"y_hat": net.point(out).double() * y_scale} | net.columns(out, y_scale)).items(): said.setdefault(name, []).append(value.double())
     return {name: torch.cat(parts)[:len(X)].numpy() for name, parts in said.items()}
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-11
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-10
 def build_net(described: dict):
     """The net of `{"class": ..., "options": ...}` before training; raises `DataError` if the class is none of the book's. Imports nothing that a file names."""
     name = described["class"].split(":")[-1]
@@ -113,7 +113,7 @@ def build_net(described: dict):
     if name not in known: raise DataError(f"load_pipeline: a net {name!r} is none of the book's ({', '.join(known)}); a pipeline can hold those")
     return known[name](**described["options"])
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-13
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-12
 @dataclass(repr=False)
 class Pipeline:
     """A fitted net with all that stands between bars and its forecast. Made by `save_pipeline` and read by `load_pipeline`."""
@@ -151,7 +151,7 @@ class Pipeline:
 
     def _repr_html_(self): return "<table><caption>Pipeline</caption>" + "".join(f"<tr><td>{k}</td><td style='text-align: left'>{html.escape(str(v))}</td></tr>" for k, v in self.rows().items()) + "</table>"
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-15
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-14
 def check_bars_fit(pipeline, index, who, any_market=False) -> None:
     """Raise `DataError` if bars with this index are of another market or another length than those of the run."""
     a = pipeline.about
@@ -181,7 +181,7 @@ def to_unit(pipeline, y_hat, sigma):
     if t["kind"] == "vol_scaled": return y_hat * sigma
     return fitted_from_dict(t["fitted"]).inverse_transform(y_hat) if t["kind"] == "rank" else y_hat
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-16
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-15
 def chosen_rows(pipeline, bars, features, rows, who) -> tuple[np.ndarray, dict]:
     """Positions of the complete rows meant by `rows`, in the order of `bars`, and what was left out."""
     if rows not in ("trained", "all"): raise DataError(f'{who}: rows is {rows!r}; choose "trained" or "all"')
@@ -213,7 +213,7 @@ def scale_by_sessions(scaler, frame) -> np.ndarray:
         out[rows] = shift_and_divide(values[rows], *scaler._measure_now(known))
     return out
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-18
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-17
 def note_rows(scaler, frame) -> None:
     """Add complete rows to the sessions that a rolling scaler has seen, in place, if they are later than its last of that session."""
     values, ts = frame.to_numpy(np.float64), frame.index.get_level_values("ts").as_unit("us").asi8
@@ -233,7 +233,7 @@ def _grown(scaler, features):
     note_rows(scaler, features)
     return scaler
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-19
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-18
 def predict_bars(
     pipeline: Pipeline,
     bars: pd.DataFrame,        # Index `(contract, ts)`, with history for the features
@@ -271,7 +271,7 @@ def predict_bars(
 
 Pipeline.predict = predict_bars
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-21
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-20
 @dataclass
 class Past:
     """What a run was made from, made again from its folder."""
@@ -301,7 +301,7 @@ def open_run(
     features, target, _, folds = problem(config, bars, features, target)
     return Past(folder, config, facts, bars, vix, features, target, folds)
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-22
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-21
 @dataclass
 class _Shipped:
     """A net, the data set it was fitted on, and how."""
@@ -330,7 +330,7 @@ def _from_fold(past, k) -> _Shipped:
     net.load_state_dict(load_tensors(folder / "model.safetensors")[0])
     return _Shipped(net.eval(), told["net"], dataset, learned, {"how": f"fold {k} of {len(past.folds)}", "fold": k, "is_refit": False, "facts": told["facts"]})
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-23
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-22
 def _from_all(past, progress) -> _Shipped:
     """A net fitted on all labelled rows, the latest share of trade dates for validation."""
     from futures_nb.train import fit
@@ -349,7 +349,7 @@ def _from_all(past, progress) -> _Shipped:
     return _Shipped(net.eval(), {"class": described["class"], "options": net.options()}, dataset, learned,
                     {"how": "all labelled rows of the run, fitted anew; never judged on unseen rows", "fold": None, "is_refit": True, "facts": done.facts()})
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-25
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-24
 def _interval(dataset) -> dict:
     """First and last moments of the parts, their numbers of rows, and when the last label learned from was known."""
     ts, told = dataset.index.get_level_values("ts"), {}
@@ -371,7 +371,7 @@ def _describe(past, made) -> dict:
         "rows": rows_for(past.config, past.bars), "markets": roots, "contracts": list(map(str, past.bars.index.unique("contract"))), "bar_seconds": step / 1e6 if step else None,
         "interval": _interval(made.dataset), "fitted": made.how | {"run_digest": past.config.digest, "bars_digest": bars_digest(past.bars)}, "versions": versions()}
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-26
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-25
 def _compared(past, pipeline, made) -> dict:
     """How far forecasts of the fold's test rows are from those that the run wrote; raises `DataError` if they are others."""
     if made.how["is_refit"]: return {"n_rows": 0, "n_different": 0, "largest": 0.0}
@@ -395,7 +395,7 @@ def _check_rows(past, made, n=32) -> tuple[dict, list]:
     raw = past.features.loc[d.index[at]].to_numpy(np.float64)
     return {"raw": raw, "scaled": np.array(d.X[at]), "y_hat": said}, [[str(c), t.isoformat()] for c, t in d.index[at]]
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-27
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-26
 def save_pipeline(
     run_dir,                 # Of a finished run
     path,                    # A folder that is not there yet
@@ -430,7 +430,7 @@ def save_pipeline(
     if progress: print(f"{path}: {about['fitted']['how']}, digest {load_pipeline(path).digest}")
     return path
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-28
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-27
 def _last_bars(bars):
     """The bars of the contracts that are still traded at the end of `bars`."""
     ts = pd.Series(bars.index.get_level_values("ts"), bars.index.get_level_values("contract"))
@@ -454,7 +454,7 @@ def _write_parts(pipeline, rows, folder, bars, vix):
     write_atomic(folder / "pipeline.json", plain(pipeline.about))
     pipeline.stream(bars, vix).save(folder / "live.safetensors")
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-30
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-29
 def load_pipeline(
     path,                      # Folder of `save_pipeline`
     *,
@@ -487,7 +487,7 @@ def _config_of(data: bytes) -> RunConfig:
         (Path(folder) / "config.toml").write_bytes(data)
         return load_config(Path(folder) / "config.toml")
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-31
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-30
 def _check_meaning(pipeline, files):
     """Parts belong together, and every feature is what it was."""
     a = pipeline.about
@@ -512,7 +512,7 @@ def _check_answers(pipeline, rows):
     if not gap <= 1e-5: raise DataError(f"load_pipeline: the net of {pipeline.path} says other numbers here than where it was saved (by {gap:.2g} sigma); versions then {pipeline.about['versions']}, now {versions()}")
     reset_input_counts(pipeline.net)
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-33
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-32
 class LiveSigma:
     """`known_volatility` of one contract, bar by bar."""
     def __init__(self, horizon, bar_seconds, tick):
@@ -547,7 +547,7 @@ class LiveSigma:
 
 _HOLE = MAX_GAP // pd.Timedelta(1, "us") + 86_400_000_000   # as in known_volatility
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-34
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-33
 class Live:
     """Forecasts bar by bar, as `predict(..., rows="all")` gives them of many bars at once. Made by `Pipeline.stream`; not for several threads at once."""
     def __init__(self, pipeline, stream, any_market=False):
@@ -576,7 +576,7 @@ class Live:
         seen = ", ".join(f"{c} to {pd.Timestamp(lane.last, unit='us', tz='UTC'):%Y-%m-%d %H:%M} UTC" for c, lane in self.stream._lanes.items())
         return f"Live({type(self.pipeline.net).__name__}, {seen or 'no bar yet'})"
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-35
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-34
 def update_live(live,
     bar,      # A mapping with contract, ts, open, high, low, close [points], volume [contracts], or a row of bars
     *,
@@ -615,7 +615,7 @@ def _scale_one(scaler, raw):
 
 Live.update, Live._say = update_live, _say
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-36
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-35
 def _by_session(live, contract, t, raw, place, is_front):
     """One row by the measure of its session, and noted if training would have learned from it."""
     if place is not None and live.waiting.get(contract, (None,))[0] != place[0]: live._begin(contract, place[0])
@@ -645,7 +645,7 @@ def _measure(live, contract, date):
 
 Live._by_session, Live._begin, Live._measure = _by_session, _begin, _measure
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-38
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-37
 def start_stream(
     pipeline: Pipeline,
     warm_bars: pd.DataFrame | None = None, # History; None: go on from the state in the artefact, or from `state`
@@ -698,7 +698,7 @@ def _warm_scaler(live, bars, vix):
 
 Pipeline.stream = start_stream
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-39
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-38
 def save_live(live, path) -> Path:
     """Write everything a `Live` remembers into one safetensors file, whole or not at all; the method `save(path)`."""
     from safetensors import safe_open
@@ -723,7 +723,7 @@ def _identity(pipeline) -> str: return _sha(json.dumps(pipeline.about, sort_keys
 
 Live.save = save_live
 
-# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-40
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-39
 def _resume(pipeline, state, any_market=False) -> Live:
     """A `Live` as `save` left it, or as it came with the artefact."""
     from safetensors import SafetensorError, safe_open

@@ -14,6 +14,7 @@ from futures_nb.artifact import MANIFEST, NEEDED, OPTIONAL, read_sealed, seal_fo
 from futures_nb.config import DataConfig, FeaturesConfig, NetConfig, RunConfig, SplitConfig, TargetConfig, TrainConfig
 from futures_nb.exporting import FORMATS, export_net
 from futures_nb.roll import front_rows
+from futures_nb.scaling import column_hash
 from futures_nb.schema import DataError
 
 NAMES = ("return_1", "return_60", "return_session", "vol_60", "volume_minute", "poc_distance", "vix_level")
@@ -21,10 +22,10 @@ NAMES = ("return_1", "return_60", "return_session", "vol_60", "volume_minute", "
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
-    """A simulated market of two contracts in bars of five minutes, and a VIX, in files."""
+    """A simulated market of two contracts in bars of five minutes, and a VIX; the files, of which runs are made, end twelve sessions before the bars."""
     folder = tmp_path_factory.mktemp("artifact")
     bars = fnb.synth_bars(n_contracts=2, n_days=60, overlap=6, seed=0, minutes=5)
-    fnb.Store(folder / "market").write(bars)
+    fnb.Store(folder / "market").write(bars[bars.index.get_level_values("ts") <= bars.index[-12 * 276][1]])
     days = pd.bdate_range(bars.index[0][1].tz_convert(None).normalize() - pd.Timedelta("400D"), bars.index[-1][1].tz_convert(None).normalize())
     level = 15 + 10 * np.random.default_rng(0).random(len(days))
     pd.DataFrame({"DATE": days.strftime("%Y-%m-%d"), "OPEN": level, "HIGH": level, "LOW": level, "CLOSE": level}).to_csv(folder / "vix.csv", index=False)
@@ -120,13 +121,13 @@ def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, sc
     assert_as_the_run(said, wrote, pipeline)
     if rows == "daily": assert said.index.get_level_values("ts").normalize().is_unique
     front = pd.Series(front_rows(bars), bars.index)
-    part = bars.loc[["ESM22"]].iloc[11_000:11_700]        # three sessions, the first in its middle
+    part = bars.loc[["ESM22"]].iloc[-2000:-1300]          # three sessions that the run had not, the first in its middle
     live = pipeline.stream(bars[bars.index.get_level_values("ts") < part.index[0][1]], vix)
     heard = pd.DataFrame([live.update(bar, is_front=front[bar["contract"], bar["ts"]]) for bar in bars_of(part)]).set_index(["contract", "ts"])
     batch = pipeline.predict(bars, vix, rows="all")
     np.testing.assert_array_equal(heard["y_hat"], batch.loc[heard.index, "y_hat"])
     trained = said.index.intersection(heard.index)
-    assert heard.loc[trained, "is_trained"].all() and (rows == "all" or heard["is_trained"].sum() == len(trained) == 3)
+    assert heard.loc[trained, "is_trained"].all() and (rows == "all" or heard["is_trained"].sum() == len(trained) >= 2)
 
 
 def test_a_restart_in_the_middle_of_a_session_changes_nothing(market):
@@ -135,7 +136,7 @@ def test_a_restart_in_the_middle_of_a_session_changes_nothing(market):
     if not run_dir.exists(): run_of(folder, run_dir.name, "vol_scaled", "rolling", "daily")
     path = folder / f"{run_dir.name}_pipeline"
     pipeline = fnb.load_pipeline(path if path.exists() else fnb.save_pipeline(run_dir, path, progress=False))
-    part = list(bars_of(bars.loc[["ESM22"]].iloc[11_000:11_900]))
+    part = list(bars_of(bars.loc[["ESM22"]].iloc[-2000:-1100]))
     live = pipeline.stream(bars[bars.index.get_level_values("ts") < part[0]["ts"]], vix)
     for k, bar in enumerate(part):
         if k in (137, 500):
@@ -148,11 +149,22 @@ def test_a_restart_in_the_middle_of_a_session_changes_nothing(market):
 def test_the_state_in_the_artefact_goes_on_after_the_runs_last_bar(saved):
     _, path, bars, vix = saved
     pipeline = fnb.load_pipeline(path)
-    shipped, warmed = pipeline.stream(), pipeline.stream(bars, vix)
-    last = dict(bars.loc["ESM22"].iloc[-1]) | {"contract": "ESM22"}
-    for k in range(50):
-        bar = last | {"ts": bars.index[-1][1] + pd.Timedelta("49h") + pd.Timedelta("5min") * (k + 1)}
-        assert shipped.update(bar) == warmed.update(bar)
+    end = bars.index[-12 * 276][1]
+    shipped, warmed = pipeline.stream(), pipeline.stream(bars[bars.index.get_level_values("ts") <= end], vix)
+    one = bars.loc[["ESM22"]]
+    for bar in bars_of(one[one.index.get_level_values("ts") > end].iloc[:400]): assert shipped.update(bar) == warmed.update(bar)
+
+
+def test_a_rolling_scaler_learns_live_from_the_front_contract_only(market):
+    folder, bars, vix = market
+    path = folder / "vol_scaled_rolling_daily_pipeline"
+    if not path.exists(): fnb.save_pipeline(run_of(folder, "vol_scaled_rolling_daily", "vol_scaled", "rolling", "daily"), path, progress=False)
+    part = bars.loc[["ESM22"]].iloc[-2000:-1400]
+    start = bars[bars.index.get_level_values("ts") < part.index[0][1]]
+    front, back = (fnb.load_pipeline(path).stream(start, vix) for _ in range(2))
+    for bar in bars_of(part): front.update(bar), back.update(bar, is_front=False)
+    new = {d for d in front.scaler.sessions_["ESM22"] if d not in back.scaler.sessions_["ESM22"]}
+    assert len(new) == 1 and front.measures["ESM22"][0].tolist() != back.measures["ESM22"][0].tolist()
 
 
 def test_a_bar_after_a_gap_is_that_of_the_batch(saved):
@@ -246,6 +258,7 @@ def edit(folder, name, change):
 
 @pytest.mark.parametrize("change, words", [
     (lambda a: a["columns"].reverse(), "not those of its scaler, or in another order"),
+    (lambda a: (a["columns"].reverse(), a.update(columns_hash=column_hash(a["columns"]))), "not those of its scaler, or in another order"),
     (lambda a: a["features"][0].update(lookback=7), "feature 'return_1' has lookback 61 now and had 7 when the net was fitted"),
     (lambda a: a["features"][0].update(name="no_such"), "no feature 'no_such' in the catalogue"),
     (lambda a: a["net"].update({"class": "os:system"}), "none of the book's"),

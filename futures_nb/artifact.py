@@ -323,6 +323,7 @@ def _from_fold(past, k) -> _Shipped:
     """The net of fold `k` and what it was fitted on, which is compared with what it was told."""
     folder = past.folder / "folds" / f"{k:02d}"
     told = json.loads((folder / "fit.json").read_text())
+    if told["config"].get("window"): raise DataError(f"save_pipeline: the nets of {past.folder} read windows of {told['config']['window']} rows, and a pipeline holds nets of single rows; choose a net without a window")
     dataset, learned = _data_of(past, past.folds[k])
     if data_hash(dataset) != told["config"]["data"]:
         raise DataError(f"save_pipeline: fold {k} of {past.folder} was fitted on other numbers than its bars give now (made with {told['versions']}); use those versions, or run anew")

@@ -668,7 +668,7 @@ def start_stream(
     if not live.scaler.rowwise: _warm_scaler(live, warm_bars, vix)
     return live
 
-
+# %% ../nbs/06_running/05_artifact.ipynb #05-artifact-37b
 def _warm_sigmas(live, bars):
     """The last sessions of each contract, bar by bar."""
     times, closes = bars.index.get_level_values("ts").as_unit("us").asi8, bars["close"].to_numpy(np.float64)

@@ -90,7 +90,9 @@ _CHAPTERS = {
     "response": "Dependence Response gradient_importance partial_dependence",
     "report": "make_report",
     "config": "RunConfig load_config",
+    "exporting": "export_net",
     "runner": "run",
+    "artifact": "Pipeline load_pipeline save_pipeline",
     "searching": "Search open_test search",
 }
 _HOME = {name: module for module, names in _CHAPTERS.items() for name in names.split()}

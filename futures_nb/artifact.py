@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 from .barriers import known_volatility, variance_ahead
-from .checkpoint import load_tensors, write_atomic
+from .checkpoint import load_tensors
 from .config import RunConfig, config_to_toml, load_config
 from .dataset import make_dataset
 from .autoscale import scaler_from_dict
@@ -43,6 +43,7 @@ from .scaling import column_hash, shift_and_divide
 from .schema import DataError, check_schema, contract_runs, make_index, parse_contract
 from .sessions import bar_length
 from .splits import Fold
+from .store import write_whole
 from .stream import Clock, Stream
 from .targets import fitted_from_dict, make_target
 
@@ -60,7 +61,7 @@ def seal_folder(folder) -> str:
     files = {p.name: {"sha256": _sha(p.read_bytes()), "n_bytes": p.stat().st_size} for p in sorted(Path(folder).iterdir())}
     told = {"what": WHAT, "format": FORMAT, "files": files}
     told["sha256_of_this"] = _hash_of(told)
-    write_atomic(Path(folder) / MANIFEST, json.dumps(told, indent=1).encode())
+    write_whole(Path(folder) / MANIFEST, json.dumps(told, indent=1).encode())
     return told["sha256_of_this"]
 
 # %% ../nbs/06_running/04_artifact.ipynb #05-artifact-06
@@ -105,7 +106,7 @@ def forecast_rows(
             for name, value in ({"y_hat": net.point(out).double() * y_scale} | net.columns(out, y_scale)).items(): said.setdefault(name, []).append(value.double())
     return {name: torch.cat(parts)[:len(X)].numpy() for name, parts in said.items()}
 
-# %% ../nbs/06_running/04_artifact.ipynb #05-artifact-10
+
 def build_net(described: dict):
     """The net of `{"class": ..., "options": ...}` before training; raises `DataError` if the class is none of the book's. Imports nothing that a file names."""
     name = described["class"].split(":")[-1]
@@ -447,12 +448,12 @@ def _write_parts(pipeline, rows, folder, bars, vix):
     weights = save_torch({name: t.detach().cpu().contiguous() for name, t in pipeline.net.state_dict().items()})
     scaler = plain(pipeline.scaler.to_dict())
     pipeline.about["parts"] = {"net": _sha(weights), "scaler": _sha(scaler)}
-    write_atomic(folder / "config.toml", config_to_toml(pipeline.config).encode())
-    write_atomic(folder / "net.safetensors", weights)
-    write_atomic(folder / "scaler.json", scaler)
-    write_atomic(folder / "check.safetensors", save({name: np.array(v, order="C") for name, v in rows.items()}))
-    if pipeline.calibration is not None: write_atomic(folder / "calibration.json", plain(pipeline.calibration))
-    write_atomic(folder / "pipeline.json", plain(pipeline.about))
+    write_whole(folder / "config.toml", config_to_toml(pipeline.config).encode())
+    write_whole(folder / "net.safetensors", weights)
+    write_whole(folder / "scaler.json", scaler)
+    write_whole(folder / "check.safetensors", save({name: np.array(v, order="C") for name, v in rows.items()}))
+    if pipeline.calibration is not None: write_whole(folder / "calibration.json", plain(pipeline.calibration))
+    write_whole(folder / "pipeline.json", plain(pipeline.about))
     pipeline.stream(bars, vix).save(folder / "live.safetensors")
 
 # %% ../nbs/06_running/04_artifact.ipynb #05-artifact-29
@@ -715,7 +716,7 @@ def save_live(live, path) -> Path:
     for name, (date, times, rows) in live.waiting.items():
         told["waiting"][name] = date
         tensors |= {f"live/{name}/times": np.array(times, np.int64), f"live/{name}/rows": np.array(rows, np.float64).reshape(len(rows), len(live.pipeline.columns))}
-    write_atomic(path, to_bytes({name: np.array(v, order="C") for name, v in tensors.items()}, metadata=about | {"live": json.dumps(told)}))
+    write_whole(path, to_bytes({name: np.array(v, order="C") for name, v in tensors.items()}, metadata=about | {"live": json.dumps(told)}))
     return Path(path)
 
 

@@ -37,18 +37,19 @@ def _largest_bits(bits, mask):
 
 
 @_jit
-def _add_and_cut(h, b):
-    """h (B, W) becomes max(h + b, 0); NaN stays NaN."""
+def _add_and_cut(h, b, stays):
+    """h (B, W) becomes max(h + b, 0), and `stays` 0 where it was cut and 1 elsewhere; NaN stays NaN."""
     zero = b[0] * 0
     for i in range(h.shape[0]):
         for j in range(h.shape[1]):
             v = h[i, j] + b[j]
             h[i, j] = zero if v <= zero else v
+            stays[i, j] = not v <= zero
 
 
 @_jit
-def _mask_and_sum(d, h, scale, db, part):
-    """d (B, W) becomes 0 where h is cut and `scale` times itself elsewhere; its column sums are added to db (W,)."""
+def _mask_and_sum(d, stays, scale, db, part):
+    """d (B, W) becomes `scale` times itself where the activation stays and 0 elsewhere; its column sums are added to db (W,)."""
     zero, share = scale[0] * 0, scale[0]
     n, w = d.shape
     for a in range(0, n, ROWS):
@@ -56,7 +57,7 @@ def _mask_and_sum(d, h, scale, db, part):
         for i in range(a, min(a + ROWS, n)):
             for j in range(w):
                 v = d[i, j] * share
-                v = zero if h[i, j] <= 0 else v
+                v = v if stays[i, j] else zero
                 d[i, j] = v
                 part[j] += v
         for j in range(w): db[j] += part[j]
@@ -67,8 +68,9 @@ def _of_row(kind, out, y):
     """Loss of one row and its slope in `out`: Huber's, or the logistic loss of the sign."""
     if kind == 0:
         e = out - y
-        if abs(e) < 1: return 0.5 * e * e, e
-        return abs(e) - 0.5, math.copysign(1.0, e) if e == e else e
+        size = abs(e)
+        near = size if size < 1 else 1.0
+        return near * (size - 0.5 * near), math.copysign(near, e)
     s = 1.0 if y > 0 else -1.0 if y < 0 else y
     if s == 0: return 0.0, 0.0                            # no direction, no weight
     x = -s * out
@@ -78,8 +80,8 @@ def _of_row(kind, out, y):
 
 
 @_jit
-def _last_layer(h, w, b, y, weight, facts, kind, z, d, dw, db, below, part):
-    """Forward and backward of the last layer, its bound and the loss; returns the loss. `facts`: total, y_max, scale of dropout."""
+def _last_layer(h, w, b, y, weight, facts, kind, z, dw, db, below, part):
+    """Forward and backward of the last layer, its bound and the loss, which is returned; the gradient of h takes its place. `facts`: total, y_max, scale of dropout."""
     n, k = h.shape
     zero, total, y_max, scale, loss = facts[0] * 0, facts[0], facts[1], facts[2], 0.0
     for a in range(0, n, ROWS):
@@ -101,7 +103,7 @@ def _last_layer(h, w, b, y, weight, facts, kind, z, d, dw, db, below, part):
                 part[0, j] += g * h[i, j]
                 v = scaled * w[j]
                 v = zero if h[i, j] <= 0 else v
-                d[i, j] = v
+                h[i, j] = v
                 part[1, j] += v
         for j in range(k):
             dw[j] += part[0, j]
@@ -207,7 +209,7 @@ class StepByHand:
         (self.W, self.dW), (self.b, self.db) = (zip(*(at[getattr(m, name)] for m in layers)) for name in ("weight", "bias"))
         self.Wt, self.first, self.d_first = [w.t() for w in self.W], self.W[0][:, :-1].t(), self.dW[0][:, :-1]    # without the flag of missing numbers
         self.p = [m.p for m in net.body if isinstance(m, nn.Dropout)]
-        self.dtype, self.widths, self.hooks = self.W[0].dtype, [len(w) for w in self.W[:-1]], _hooks_of(net)
+        self.dtype, self.width, self.widths, self.hooks = self.W[0].dtype, (net.n_features,), [len(w) for w in self.W[:-1]], _hooks_of(net)
         _as_arrays(self)
         self.n_max, self.cuts, self.told = 0, {}, None
 
@@ -218,14 +220,16 @@ class StepByHand:
             return train_step(self.net, batch, self.optimizer, loss=self.loss, clip=self.clip, total=total, fuse=self.fuse)
         if total is None and (self.kind is not None or len(group) > 1):
             total = sum(row_weight(self.loss, y, torch.ones_like(y) if w is None else w, self.net).sum() for _, y, w in group)
+        if self.kind is not None: total = float(total)
         self.grad.fill(0)
         value = 0.0
         for k, part in enumerate(group): value += self._gradients(*part, total, k == 0)
         return self._finish(value)
 
     def _is_plain(self, x, y, weight):
-        return x.ndim == 2 and x.shape[1] == len(self.first) and len(x) > 0 and all(t is None or t.dtype is self.dtype and t.is_contiguous() and not t.requires_grad and t.is_cpu
-                                                                                     and t.shape[:1] == x.shape[:1] and (t is x or t.ndim == 1) for t in (x, y, weight))
+        rows, kind = x.shape[:1], self.dtype                   # an answer for each row, or a loop would read what is not there
+        return (rows[0] > 0 and x.shape[1:] == self.width and y.shape == rows and (weight is None or weight.shape == rows) and all(
+            t is None or t.dtype is kind and t.is_contiguous() and t.is_cpu and not t.requires_grad for t in (x, y, weight)))
 
 # %% ../nbs/04_training/07_step_by_hand.ipynb #07-hand-20
 def _as_arrays(step) -> None:
@@ -246,58 +250,60 @@ def _as_arrays(step) -> None:
 
 
 def _buffers(step, n) -> tuple:
-    """Memory for a batch of `n` rows: activations, their gradients, these turned over, both as arrays, the last layer's numbers, ones."""
+    """Memory for a batch of `n` rows: activations, the same turned over and as arrays, which of them stay, as tensors and as arrays, the last layer's numbers, ones."""
     if n > step.n_max:
         step.cuts, step.n_max, kind = {}, n, step.grad.dtype
-        step.space = [[torch.empty(n, w, dtype=step.dtype) for w in step.widths] for _ in range(2)]
+        step.space = [(torch.empty(n, w, dtype=step.dtype), torch.empty(n, w, dtype=torch.uint8)) for w in step.widths]
         step.z, step.ones = np.empty(n, kind), np.ones(n, kind)
     if n not in step.cuts:
-        h, d = ([t[:n] for t in s] for s in step.space)
-        step.cuts[n] = h, d, [t.t() for t in d], [t.numpy() for t in h], [t.numpy() for t in d], step.z[:n], step.ones[:n]
+        h, stays = zip(*((a[:n], b[:n]) for a, b in step.space))
+        step.cuts[n] = h, [t.t() for t in h], [t.numpy() for t in h], stays, [t.numpy() for t in stays], step.z[:n], step.ones[:n]
     return step.cuts[n]
 
 # %% ../nbs/04_training/07_step_by_hand.ipynb #07-hand-21
 def _gradients(self, x, y, weight, total, is_first) -> float:
     """The batch's loss; its gradients are added to the optimiser's, or take their place if it is the first of a group."""
-    h, d, turned, h_array, d_array, z, ones = _buffers(self, len(x))
+    h, turned, array, stays, stay_array, z, ones = _buffers(self, len(x))
     first, d_first, dW = self.first, self.d_first, self.dW
     if _largest_bits(x.numpy().reshape(-1).view(self.word), self.mask) > self.limit: x, first, d_first = self.net.bound(x), self.Wt[0], dW[0]
     for k in range(len(h)):
         torch.mm(h[k - 1] if k else x, self.Wt[k] if k else first, out=h[k])
-        _add_and_cut(h_array[k], self.biases[k])
-        if self.p[k] and self.net.training: self._drop(h[k], k)
+        _add_and_cut(array[k], self.biases[k], stay_array[k])
+        if self.p[k] and self.net.training: self._drop(h[k], stays[k], k)
         else: self.scales[k][0] = 1
-    value = self._head(h, d, h_array, d_array, y, weight, total, z, ones)
-    for k in reversed(range(len(h))):
+    if self.kind is None: value = self._head(h[-1], y, weight, total, array[-1], stay_array[-1])
+    else:
+        self.facts[0], self.facts[2] = total if total > 0 else 1.0, self.scales[-1][0]
+        value = _last_layer(array[-1], self.last, self.biases[-1], y.numpy(), ones if weight is None else weight.numpy(), self.facts, self.kind, z, self.d_last,
+                            self.d_biases[-1], self.d_biases[-2], self.part)
+    for k in reversed(range(len(h))):                         # h[k] is its own gradient by now
         below, to = (h[k - 1], dW[k]) if k else (x, d_first)
         if is_first: torch.mm(turned[k], below, out=to)
         else: to.addmm_(turned[k], below)
         if k:
-            torch.mm(d[k], self.W[k], out=d[k - 1])
-            _mask_and_sum(d_array[k - 1], h_array[k - 1], self.scales[k - 1], self.d_biases[k - 1], self.part[0])
+            torch.mm(h[k], self.W[k], out=below)
+            _mask_and_sum(array[k - 1], stay_array[k - 1], self.scales[k - 1], self.d_biases[k - 1], self.part[0])
     return value
 
 
-def _drop(self, h, k) -> None:
+def _drop(self, h, stays, k) -> None:
     """Dropout in place, with the draws that torch's own layer would take from its stream."""
     share = 1 - self.p[k]
-    h.mul_(torch.empty_like(h).bernoulli_(share).div_(share))
+    noise = torch.empty_like(h).bernoulli_(share)
+    stays.mul_(noise != 0)
+    h.mul_(noise.div_(share))
     self.scales[k][0] = 1 / share
 
 
-def _head(self, h, d, h_array, d_array, y, weight, total, z, ones) -> float:
-    """The last layer and the loss, and the gradient of what comes into it."""
-    if self.kind is not None:
-        self.facts[0], self.facts[2] = total if total > 0 else 1.0, self.scales[-1][0]
-        return _last_layer(h_array[-1], self.last, self.biases[-1], y.numpy(), ones if weight is None else weight.numpy(), self.facts, self.kind, z, d_array[-1],
-                           self.d_last, self.d_biases[-1], self.d_biases[-2], self.part)
-    out = torch.addmm(self.b[-1], h[-1], self.Wt[-1]).requires_grad_()
+def _head(self, h, y, weight, total, array, stays) -> float:
+    """The last layer and the loss by autograd; the gradient of `h` takes its place."""
+    out = torch.addmm(self.b[-1], h, self.Wt[-1]).requires_grad_()
     with torch.enable_grad(): value = self.of_out(self.net.readout.bounded(out), y, weight, total=total)
     slope, = torch.autograd.grad(value, out)
-    self.dW[-1].addmm_(slope.t(), h[-1])
+    self.dW[-1].addmm_(slope.t(), h)
     self.db[-1].add_(slope.sum(0))
-    torch.mm(slope, self.W[-1], out=d[-1])
-    _mask_and_sum(d_array[-1], h_array[-1], self.scales[-1], self.d_biases[-2], self.part[0])
+    torch.mm(slope, self.W[-1], out=h)
+    _mask_and_sum(array, stays, self.scales[-1], self.d_biases[-2], self.part[0])
     return value.item()
 
 

@@ -221,7 +221,7 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
             for group in run.optimizer.param_groups: group["lr"] = lr
             if options["draws"]: _seed_step(c["seed"], run.step, device)
             run.recent.append((run.step, order, a, b))
-            result = options["make"](batches, total=weight / n_ranks)
+            result = options["make"](batches, total=weight if alone else weight / n_ranks)
             if run.average is not None and plan.is_averaged(run.step): run.average.update(result.is_finite if run.fuse is None else run.fuse.value == 0)
             run.pending.append(_Made(run.step, run.epoch, k, lr, weight, result, tuple(m.counts for m in bounds)))
             run.step, run.batch = run.step + 1, k + 1

@@ -10,11 +10,11 @@ import torch
 import fit_script
 from fit_script import finish, metrics, same_end, small_dataset, start
 from futures_nb.heads import HEADS
-from futures_nb.losses import HEAD_OF_LOSS, LOSSES, make_loss
+from futures_nb.losses import HEAD_OF_LOSS, LOSSES
 from futures_nb.nets import MLP, input_counts
 from futures_nb.optim import make_optimizer
 from futures_nb.step import Fuse, train_step
-from futures_nb.step_by_hand import StepByHand
+from futures_nb.step_by_hand import make_step
 from futures_nb.train import fit
 
 QUIET = dict(epochs=3, batch_size=64, progress=False, live=False, device="cpu")
@@ -52,10 +52,10 @@ def test_random_nets_and_batches_agree_with_autograd(first):
             net = MLP(n_features, **more).double().train()
             with torch.no_grad(): net.readout.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(seed))
             opt, fuse = make_optimizer(net, lr=0.01, weight_decay=decay, update_clip=clips, flat=True), Fuse()
-            step = StepByHand(net, opt, loss=loss, fuse=fuse, **how) if by_hand else lambda b: train_step(net, b, opt, loss=make_loss(loss, net), fuse=fuse, **how)
+            step, path = make_step(net, opt, by_hand=by_hand, loss=loss, fuse=fuse, **how)
             torch.manual_seed(seed)
             told = [(d.loss.item(), d.grad_norm.item()) for d in map(step, steps)]
-            if by_hand: assert step.n_autograd == 0
+            assert path == "by hand" and step.n_autograd == 0 if by_hand else path.startswith("autograd")
             ends.append((np.array(told), opt.flat.clone(), opt.grad.clone(), input_counts(net), opt.step_count.item(), int(opt.n_clipped)))
         (told, flat, grad, *counts), (told_2, flat_2, grad_2, *counts_2) = ends
         assert counts == counts_2, seed

@@ -4,7 +4,7 @@
     python benchmarks/training.py --small    # tries every part with few rows, writes nothing
 
 n x 54 float32, a net of two hidden layers, batches of 1,024, AdamW, Huber's loss; one thread, then two. `ours` is the whole call of `fit` with its checks, weights, input
-bounds, clip and history. Its peers are what one writes first: a DataLoader over a TensorDataset, skorch, Lightning, scikit-learn's MLPRegressor (Adam, squared error), and a
+bounds, clip and history, its steps by hand or by autograd. Its peers are what one writes first: a DataLoader over a TensorDataset, skorch, Lightning, scikit-learn's MLPRegressor (Adam, squared error), and a
 loop over tensors in memory with the fused AdamW. `arithmetic` is the matrix products of both directions alone, into buffers, without data, loss or optimiser: nothing that
 multiplies these matrices can be faster. Before times are compared, ours and the two plain loops take the same rows in the same order from the same weights and must come to
 the same forecasts; the libraries, which shuffle on their own, must come to about the same validation loss. A peer that is not installed is left out, and that is said.
@@ -87,8 +87,9 @@ class Problem:
         return nn.Sequential(first, *itertools.chain.from_iterable((nn.ReLU(), layer) for layer in [*more, last]), nn.Flatten(0), *bound)
 
 
-def ours(p):
-    done = fnb.fit(p.net(), p.dataset, epochs=1, batch_size=BATCH, lr=LR, weight_decay=0.0, progress=False, live=False, device="cpu")
+def ours(p, by_hand=True):
+    done = fnb.fit(p.net(), p.dataset, epochs=1, batch_size=BATCH, lr=LR, weight_decay=0.0, by_hand=by_hand, progress=False, live=False, device="cpu")
+    assert by_hand == (done.path == "by hand"), done.path
     p.history = done.history
     with torch.no_grad(): return done.net(p.X_valid).numpy()
 
@@ -180,7 +181,7 @@ def arithmetic(p):
             if k: top = torch.mm(top, W[k].T, out=dh[k])
 
 
-LOOPS = {"ours": ours, "DataLoader": dataloader, "skorch": skorch, "Lightning": lightning, "scikit-learn": sklearn, "tensors, fused AdamW": tensors, "arithmetic": arithmetic}
+LOOPS = {"ours": ours, "ours by autograd": partial(ours, by_hand=False), "DataLoader": dataloader, "skorch": skorch, "Lightning": lightning, "scikit-learn": sklearn, "tensors, fused AdamW": tensors, "arithmetic": arithmetic}
 NEEDS = {"skorch": "skorch", "Lightning": "lightning", "scikit-learn": "sklearn"}
 
 
@@ -194,18 +195,18 @@ def available(wanted):
 def compare(hidden, n, loops):
     """Largest difference of forecasts between ours and the plain loops, and every loop's validation loss."""
     p = Problem(n - n % BATCH, hidden)
-    said = {"ours": ours(p)}
+    said = {"ours": ours(p), "ours by autograd": ours(p, by_hand=False)}
     assert (p.history.grad_norm <= 1).all(), "a gradient was clipped: the plain loops do not"
     p.order, p.rates = p.dataset.train[epoch_order(p.n, 0, 0)], p.history.lr.tolist()
     p.order = torch.as_tensor(p.order)
     for name in ("DataLoader", "tensors, fused AdamW"): said[name] = LOOPS[name](p)
-    off = {name: float(np.abs(v - said["ours"]).max()) for name, v in said.items() if name != "ours"}
+    off = {name: float(np.abs(v - said["ours by autograd"]).max()) for name, v in said.items() if name != "ours by autograd"}
     p.order = p.rates = None
     for name in loops:
         if name not in said and name != "arithmetic": said[name] = LOOPS[name](p)
     loss = {name: round(float(nn.functional.huber_loss(torch.as_tensor(v), p.y_valid)), 4) for name, v in said.items()}
     nothing = float(nn.functional.huber_loss(torch.zeros(N_VALID), p.y_valid))
-    assert off["tensors, fused AdamW"] < 1e-6 and off["DataLoader"] < 1e-2, off     # the unfused AdamW rounds otherwise, and a net makes more of it step by step
+    assert off["tensors, fused AdamW"] < 1e-6 and max(off["DataLoader"], off["ours"]) < 1e-2, off     # the unfused AdamW and the step by hand round otherwise, and a net makes more of it step by step
     assert all(abs(v / loss["ours"] - 1) < 0.1 for v in loss.values()), loss
     return {"compared": f"{hidden}, {p.n:,} rows", "largest_difference": off, "valid_loss": loss, "loss_of_zero": round(nothing, 4)}
 
@@ -298,12 +299,30 @@ def cost_of_guards(hidden, batch_size, rounds, seconds=0.3):
             "median_ms": {name: round(statistics.median(t), 4) for name, t in took.items()}, "ratio_to_plain": ratio}
 
 
+def parts_of_a_step(hidden, rounds, n_steps=100):
+    """Microseconds of a step: the products alone, the step by hand and by autograd, each with Huber's loss, weights, bounds, clip, fuse and AdamW; in turn."""
+    from futures_nb.optim import make_optimizer
+    from futures_nb.step import Fuse
+    from futures_nb.step_by_hand import make_step
+    p, ways = Problem(8 * BATCH, hidden), {}
+    batches = [(p.X[a:a + BATCH], p.y[a:a + BATCH], torch.ones(BATCH)) for a in range(0, p.n, BATCH)]
+    for name, by_hand in (("by hand", True), ("by autograd", False)):
+        net = p.net().train()
+        step, path = make_step(net, make_optimizer(net, flat=True, update_clip=False), by_hand=by_hand, loss="huber", fuse=Fuse())
+        assert path.startswith(name.removeprefix("by ") if not by_hand else name)
+        ways[name] = lambda step=step: [step(batches[k % 8], BATCH) for k in range(n_steps)]
+    ways["products"] = partial(arithmetic, SimpleNamespace(n=n_steps * BATCH, hidden=hidden))
+    told = peers_in_turn(ways, rounds)
+    return {"part": "steps", "hidden": hidden, "batch_size": BATCH, "us": {name: round(s / n_steps * 1e6) for name, s in told["median_s"].items()},
+            "by_hand_over_products": round(1 / told["ratio_to_ours"]["products"], 2), "autograd_over_by_hand": told["ratio_to_ours"]["by autograd"]}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_240, 102_400, N_ROWS])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--parts", nargs="+", default=["loops", "wide", "ranks", "guards"])
+    parser.add_argument("--parts", nargs="+", default=["loops", "wide", "ranks", "guards", "steps"])
     parser.add_argument("--small", action="store_true", help="few rows, one round, no results")
     given = parser.parse_args()
     if given.small: given.rows, given.rounds = [4_096, 20_480], 1
@@ -317,13 +336,15 @@ def main():
     for threads in given.threads:
         if "loops" in given.parts:
             for n in given.rows: tell({"part": "loops", "rows": n, "hidden": NETS[0], "threads": threads} | with_threads(threads, partial(race, n, NETS[0], loops, given.rounds)))
-        few = ["ours", "DataLoader", "tensors, fused AdamW", "arithmetic"]
+        few = ["ours", "ours by autograd", "DataLoader", "tensors, fused AdamW", "arithmetic"]
         for hidden in NETS[1:] if "wide" in given.parts else ():
             tell({"part": "loops", "rows": n_wide, "hidden": hidden, "threads": threads} | with_threads(threads, partial(race, n_wide, hidden, few, given.rounds)))
     if "ranks" in given.parts:
         for hidden in NETS: tell(ranks_against_threads(n_wide, hidden, 1 if given.small else 3))
     if "guards" in given.parts:
         for hidden in NETS: tell(cost_of_guards(hidden, BATCH, 3 if given.small else 9, 0.05 if given.small else 0.3))
+    if "steps" in given.parts:
+        for hidden in NETS: tell(with_threads(1, partial(parts_of_a_step, hidden, 3 if given.small else 9)))
     checked = [row for row in rows if "compared" in row]
     for part in dict.fromkeys(row["part"] for row in rows if "part" in row) if not given.small else ():       # a file a part, so that each can be run on its own
         write_results("training" if part == "loops" else f"training_{part}", checked + [row for row in rows if row.get("part") == part])

@@ -58,6 +58,7 @@ _CHAPTERS = {
     "losses": "cross_entropy direction huber pinball student",
     "optim": "WeightAverage lr_at make_optimizer",
     "step": "Fuse train_step",
+    "step_by_hand": "StepByHand why_autograd",
     "distributed": "check_replicas launch shard_net",
     "checkpoint": "Checkpoints",
     "fitted": "Fit predict",

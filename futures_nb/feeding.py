@@ -53,8 +53,8 @@ def check_feed(dataset, loss, net=None, who="fit") -> None:
 
 
 def _first_bad(X, rows, n_block=65_536):
-    with np.errstate(invalid="ignore"): total = X.sum(dtype=np.float64)      # an infinity less another is told below
-    if math.isfinite(total): return None         # no sum of float32 numbers overflows: if it is finite they all are
+    with np.errstate(invalid="ignore", over="ignore"): total = X.sum()       # an infinity less another is told below, and so is a sum that overflows
+    if math.isfinite(total): return None         # then they all are
     for part in (rows[a:a + n_block] for a in range(0, len(rows), n_block)):
         is_bad = ~np.isfinite(X[part]).all(1)
         if is_bad.any(): return int(part[np.argmax(is_bad)])
@@ -137,13 +137,13 @@ def feed_steps(
     first: int = 0,           # Step to begin with
 ):
     """Iterator over `(k, batches, weight, (a, b))`: batches `[(x, y, weight), ...]` of this rank, weight a scalar of all ranks, `order[a:b]` the rows of step `k`."""
-    blocks = _blocks(edges, first, feed.block if feed.at is None else 0)
-    if feed.X is not None: made = (_gather(feed, order, edges[a:b]) for a, b in blocks)
-    else: made = _ahead(lambda block: _gather(feed, order, edges[slice(*block)]), blocks)
-    for (start, stop), (x, y, w, all_w) in zip(blocks, made):
-        batches = zip(x, y, w)
-        for k in range(start, stop):
-            yield k, [next(batches) for _ in edges[k][1:]], all_w[k - start].sum(), (edges[k][0], edges[k][-1])
+    blocks, here = _blocks(edges, first, feed.block if feed.at is None else 0), order.to(feed.device)
+    y, w = (t.index_select(0, here) for t in (feed.y, feed.weight))               # two numbers a row: of the whole epoch
+    total = torch.stack([part.sum() for part in w.split([e[-1] - e[0] for e in edges])]).unbind() if edges else ()
+    if feed.X is not None: made = (_gather(feed, order, y, w, edges[a:b]) for a, b in blocks)
+    else: made = _ahead(lambda block: _gather(feed, order, y, w, edges[slice(*block)]), blocks)
+    for (start, stop), batches in zip(blocks, made):
+        for k in range(start, stop): yield k, [next(batches) for _ in edges[k][1:]], total[k], (edges[k][0], edges[k][-1])
 
 
 Feed.steps = feed_steps
@@ -157,18 +157,15 @@ def _blocks(edges, first, most):
     return [*found, (a, len(edges))] if a < len(edges) else found
 
 
-def _gather(feed, order, edges):
-    """This rank's rows of some steps, gathered at once and cut into batches; and the weights of all ranks by step."""
-    rows = order[edges[0][0]:edges[-1][-1]]
-    all_w = feed.weight.index_select(0, rows.to(feed.device))
-    cuts = [b - a for e in edges for a, b in zip(e, e[1:])]
-    mine, sizes = rows, cuts
-    if world_size() > 1:
-        parts = [share(n) for n in cuts]
-        mine, sizes = torch.cat([r[p] for r, p in zip(rows.split(cuts), parts)]), [p.stop - p.start for p in parts]
-    here = mine.to(feed.device)
-    w = all_w if mine is rows else feed.weight.index_select(0, here)
-    return *(t.split(sizes) for t in (feed.inputs(mine), feed.y.index_select(0, here), w)), all_w.split([e[-1] - e[0] for e in edges])
+def _gather(feed, order, y, w, edges):
+    """This rank's batches of some steps, their inputs gathered at once; `y` and `w` are in the epoch's order."""
+    a, b = edges[0][0], edges[-1][-1]
+    rows, cuts = order[a:b], [b - a for e in edges for a, b in zip(e, e[1:])]
+    if world_size() == 1: return zip(*(t.split(cuts) for t in (feed.inputs(rows), y[a:b], w[a:b])))
+    parts = [share(n) for n in cuts]
+    mine = torch.cat([r[p] for r, p in zip(rows.split(cuts), parts)])
+    mine_of = lambda t: [r[p] for r, p in zip(t[a:b].split(cuts), parts)]
+    return zip(feed.inputs(mine).split([p.stop - p.start for p in parts]), mine_of(y), mine_of(w))
 
 
 def _ahead(make, items):

@@ -91,6 +91,7 @@ class Fit:
     interrupted: bool = False    # Stopped by the user before its end
     memory: dict = field(default_factory=dict)   # The most a process held [MB]: `rss`, and `device` on a GPU
     trial: object = None         # The `Trial` it was written down as; None: nowhere
+    path: str = ""               # How its steps were made: "by hand", or "autograd: " and why
 
     model = property(lambda self: self.net)
     n_skipped = property(lambda self: int(self.history["is_skipped"].sum()), doc="Steps that changed nothing: loss or gradient was not finite.")
@@ -106,7 +107,7 @@ class Fit:
         last = self.epochs.iloc[self.best_epoch] if len(self.epochs) else {"train_loss": math.nan}
         return {"n_train": self.config["n_train"], "n_valid": self.config["n_valid"], "n_epochs": len(self.epochs), "n_steps": len(self.history),
                 "best_epoch": self.best_epoch, "train_loss": float(last["train_loss"]), "valid_loss": self.valid_loss,
-                "n_skipped": self.n_skipped, "n_clipped": self.n_clipped, "n_clamped": self.n_clamped, "n_missing": self.n_missing} | {
+                "n_skipped": self.n_skipped, "n_clipped": self.n_clipped, "n_clamped": self.n_clamped, "n_missing": self.n_missing, "path": self.path} | {
                 f"peak_{name}_mb": mb for name, mb in self.memory.items() if mb is not None}
 
     def evaluate(self, dataset, rows="test") -> float:
@@ -121,7 +122,7 @@ class Fit:
         return "Fit(" + ", ".join(f"{k}={v:.5g}" if isinstance(v, float) else f"{k}={v}" for k, v in self._short().items()) + (", interrupted)" if self.interrupted else ")")
 
     def _repr_html_(self):
-        cells = "".join(f"<tr><td>{k.replace('_', ' ')}</td><td>{v:,.5g}</td></tr>" for k, v in self._short().items())
+        cells = "".join(f"<tr><td>{k.replace('_', ' ')}</td><td>{v if isinstance(v, str) else f'{v:,.5g}'}</td></tr>" for k, v in self._short().items())
         return f"<table><caption>{type(self.net).__name__}, {self.config['loss']} loss</caption>{cells}</table>"
 
 # %% ../nbs/04_training/11_fitted.ipynb #11-fitted-o28

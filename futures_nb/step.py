@@ -65,7 +65,7 @@ def train_step(
     """
     group = batch if isinstance(batch[0], (tuple, list)) else [batch]
     of_group, buffers = make_loss(loss), _copy_buffers(net)
-    if total is None and len(group) > 1: total = sum(row_weight(loss, y, torch.ones_like(y) if w is None else w).sum() for _, y, w in group)
+    if total is None and len(group) > 1: total = sum(row_weight(loss, y, torch.ones_like(y) if w is None else w, net).sum() for _, y, w in group)
     optimizer.zero_grad(set_to_none=True)
     values = []
     for k, part in enumerate(group):

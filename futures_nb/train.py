@@ -39,6 +39,7 @@ from .optim import SCHEDULES, WeightAverage, add_gradient_noise, batch_size_at, 
 from .processes import fit_elsewhere, read_call
 from .schema import DataError, nearest_name
 from .step import Fuse, train_step
+from .step_by_hand import make_step
 from .store import write_whole
 from .trials import record_fit
 
@@ -96,6 +97,7 @@ class _Run:
     shadow: torch.nn.Module | None = None   # A second net, for the averaged weights
     scaler: torch.amp.GradScaler | None = None
     fuse: Fuse | None = None
+    path: str = ""               # How the steps are made, in words
     epoch: int = 0               # Position: the next step to make, and the batch of the epoch it begins with
     batch: int = 0
     step: int = 0
@@ -222,7 +224,7 @@ def _train_epoch(run, feed, plan, options, tick) -> None:
             for group in run.optimizer.param_groups: group["lr"] = lr
             if options["draws"]: _seed_step(c["seed"], run.step, device)
             run.recent.append((run.step, order, a, b))
-            result = train_step(run.model, batches, run.optimizer, total=weight / n_ranks, **options["step"])
+            result = options["make"](batches, total=weight if alone else weight / n_ranks)
             if run.average is not None and plan.is_averaged(run.step): run.average.update(result.is_finite if run.fuse is None else run.fuse.value == 0)
             run.pending.append(_Made(run.step, run.epoch, k, lr, weight, result, tuple(m.counts for m in bounds)))
             run.step, run.batch = run.step + 1, k + 1
@@ -410,6 +412,7 @@ def fit(
     weight_decay: float = 0.01, # Of matrices
     clip: float = 1.0,         # Largest gradient norm
     update_clip: bool = False, # Shorten updates that are long for their own past
+    by_hand: bool = True,      # An `MLP`'s steps on a CPU are written out, see `StepByHand`; False: by autograd
     noise: float = 0.0,        # Variance of gradient noise at step 0 [gradient^2]
     average: str | None = None, # "ema" or "swa": judge and keep averaged weights
     average_decay: float = 0.99, # Of "ema"
@@ -438,7 +441,7 @@ def fit(
     return _fit_itself(net, dataset, loss) if hasattr(net, "fit_dataset") else _start(**locals())
 
 # %% ../nbs/04_training/13_train.ipynb #11-train-46
-_OPTIONS = ("epochs batch_size accumulate batch_ramp lr schedule warmup weight_decay clip update_clip noise average average_decay precision patience seed").split()
+_OPTIONS = ("epochs batch_size accumulate batch_ramp lr schedule warmup weight_decay clip update_clip by_hand noise average average_decay precision patience seed").split()
 
 def _start(net, dataset, loss, out, dtype, net_options, **how) -> Fit:
     """`fit`, its arguments parted into options, which are of one folder, and the rest."""
@@ -508,12 +511,13 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
     loss_of_net = make_loss(loss, net)
     if device.type == "cuda": torch.cuda.reset_peak_memory_stats(device)
     run, step = _make_run(net, config, loss_of_net, device, out, how)
+    make, run.path = make_step(run.model, run.optimizer, by_hand=config["by_hand"], **step | dict(loss=loss))
     run.is_made = _is_over(run)
     run.trial = None if _Stop.with_term else record_fit(dataset, config)     # whoever started this process writes it down
     plan, picture, started = _Plan(len(dataset.train), config), LivePicture(how["live"]), time.perf_counter()
     with _own_random_stream(device), _Stop() as stop, _in_memory(dataset, loss_of_net, net, device, dtype, how) as feed, \
          tqdm(total=plan.n_steps, initial=run.step, desc="fit", unit="step", disable=not (how["progress"] and is_main())) as bar:
-        options = dict(how, step=step, stop=stop, columns=list(dataset.columns), draws=_draws(net, loss), on_blown=_black_box(how, out))
+        options = dict(how, step=step, make=make, stop=stop, columns=list(dataset.columns), draws=_draws(net, loss), on_blown=_black_box(how, out))
         if out is not None and run.step == 0: _commit(run)   # the first weights are part of the fit
         try:
             while not _is_over(run): _one_epoch(run, feed, plan, options, bar, picture)
@@ -555,7 +559,7 @@ _STEP_COLUMNS = ["step", "epoch", "loss", "weight", "grad_norm", "lr", "is_skipp
 
 def _as_fit(run, dataset, loss, is_interrupted=False, memory=None) -> Fit:
     done = Fit(run.net, run.config, list(dataset.columns), float(dataset.y_scale), pd.DataFrame(run.history, columns=_STEP_COLUMNS), pd.DataFrame(run.epochs),
-               run.best_epoch, run.valid_loss, run.out, loss, is_interrupted, memory or {}, run.trial)
+               run.best_epoch, run.valid_loss, run.out, loss, is_interrupted, memory or {}, run.trial, run.path)
     done.history[["loss", "grad_norm"]] = done.history[["loss", "grad_norm"]].astype(float)
     return done
 

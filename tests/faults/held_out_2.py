@@ -5,6 +5,11 @@ says what was planted: the first name is the planted cause, a second one is give
 that look odd and are meant. The expectations were written down before the first diagnosis of any of these runs; see `CORRECTED` for what was changed afterwards.
 """
 import copy
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Callable
 
@@ -15,6 +20,8 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from futures_nb.checks import VERDICTS
+from futures_nb.diagnosing import diagnose
 from futures_nb.recorder import Contract, Recorder
 
 KINDS, HEALTHY, CORRECTED = {}, {}, {}
@@ -1240,7 +1247,7 @@ def transformer_in_bfloat16(folder, rng):
             with rec.step(b) as s:
                 with torch.autocast("cpu", dtype=torch.bfloat16): out = net(b["x"])
                 opt.zero_grad()
-                s.loss(value := F.huber_loss(out.float(), b["y"])).backward()
+                s.loss(F.huber_loss(out.float(), b["y"])).backward()
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 opt.step()
 
@@ -1256,7 +1263,7 @@ def gradient_penalty(folder, rng):
                 out = net(x)
                 slope = torch.autograd.grad(out.sum(), x, create_graph=True)[0]
                 opt.zero_grad()
-                s.loss(value := F.mse_loss(out, b["y"]) + 0.1 * (slope.norm(dim=1) - 1).square().mean()).backward()
+                s.loss(F.mse_loss(out, b["y"]) + 0.1 * (slope.norm(dim=1) - 1).square().mean()).backward()
                 opt.step()
 
 
@@ -1421,3 +1428,49 @@ def layers_left_out(folder, rng):
     move = lambda i, b: b | dict(x=b["x"][:, :int(rng.integers(4, 13))])
     batches = (move(i, b) for i, b in enumerate(draw(rng, data, 32, 80)))
     some_loop(rng)(folder, net, some_opt(rng, net), batches, at=Places(clip=1.0))
+
+
+# ================================================================ the count
+
+def try_kind(name, seed):
+    """The diagnosis of one run; what the recorder warns of is what `diagnose` reports."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Recorder:")
+        run_kind(name, folder, seed)
+        return diagnose(folder, write=False)
+
+
+def score(names, found):
+    """`"right"`, `"stage"` (right stage, other cause of it), `"unknown"`, `"missed"` (called healthy) or `"wrong"`."""
+    if found.name in names: return "right"
+    if found.name in ("UNKNOWN", "HEALTHY"): return dict(UNKNOWN="unknown", HEALTHY="missed")[found.name]
+    return "stage" if VERDICTS[found.name][0] in {VERDICTS[n][0] for n in names} else "wrong"
+
+
+def held_out_2_table(seeds=range(5), kinds=None, say=print):
+    """One line per kind and the totals; returns `(counts, alarms)`."""
+    total, alarms, seconds, n_healthy = Counter(), [], [], 0
+    for name in kinds or [*KINDS, *HEALTHY]:
+        names, found = KINDS[name].names if name in KINDS else ("HEALTHY",), []
+        for seed in seeds:
+            start = time.perf_counter()
+            found.append(try_kind(name, seed))
+            seconds.append(time.perf_counter() - start)
+        named = ", ".join(f"{k} x{v}" for k, v in Counter(f"{d.name}{'' if d.name in names else ' (!)'}" for d in found).items())
+        if name in HEALTHY:
+            n_healthy += len(found)
+            alarms += [(name, seed, d.name) for seed, d in zip(seeds, found) if not d.is_healthy]
+            say(f"{name:28} {'healthy':16} {sum(d.is_healthy for d in found):3} of {len(found)}  {named}")
+            continue
+        counts = Counter(score(names, d) for d in found)
+        total += counts
+        say(f"{name:28} {names[0]:16} {counts['right']:3} of {len(found)}  {named}{'  [silent]' if KINDS[name].is_silent else ''}")
+    n = max(sum(total.values()), 1)
+    say(f"{n} runs: cause right {total['right'] / n:.1%}, stage right {(total['right'] + total['stage']) / n:.1%}, wrong name {(total['wrong'] + total['stage']) / n:.1%}, "
+        f"unknown {total['unknown'] / n:.1%}, called healthy {total['missed'] / n:.1%}; {n_healthy} healthy runs: {len(alarms)} alarms; slowest {max(seconds):.1f} s")
+    return total, alarms
+
+
+if __name__ == "__main__":
+    first, n = (int(a) for a in (sys.argv[1:3] or (0, 5)))
+    held_out_2_table(range(first, first + n), sys.argv[3:] or None, lambda line: print(line, flush=True))

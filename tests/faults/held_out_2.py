@@ -24,7 +24,8 @@ from futures_nb.checks import VERDICTS
 from futures_nb.diagnosing import diagnose
 from futures_nb.recorder import Contract, Recorder
 
-KINDS, HEALTHY, CORRECTED = {}, {}, {}
+KINDS, HEALTHY = {}, {}
+CORRECTED = {"wide_net_in_half": "the features, in their own units by design, are a fault of their own at an earlier stage (they reach 1e5); SCALER_BYPASS is true and first, and was added"}
 
 
 @dataclass
@@ -586,7 +587,7 @@ def tokens_in_a_byte(folder, rng):
     some_loop(rng)(folder, net, adam(rng, net), draw(rng, data, 32, 70), F.cross_entropy, Places(move=move))
 
 
-@kind("CAST_OVERFLOW", "ACT_OVERFLOW")
+@kind("CAST_OVERFLOW", "ACT_OVERFLOW", "SCALER_BYPASS")
 def wide_net_in_half(folder, rng):
     """float16 autocast around a net without a norm, fed with features in their own units: an activation leaves the range of float16."""
     data = table(rng)

@@ -175,24 +175,6 @@ def _check_raw(case):
 def _finite(t): return torch.nan_to_num(t, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _check_level(case):
-    """Rows in order of time that break the contract where a price of theirs moves to another level and stays there: a roll that nobody adjusted."""
-    x, raw, ids = case.flat(), case.flat("raw"), case.capture.batch.get("row_ids")
-    if x is None or raw is None or ids is None or case.x_abs is None or raw.shape[0] != len(x) or len(x) < 8 or ids.shape != (len(x),) or not bool((ids.diff() == 1).all()): return []
-    broken = (x.abs() > case.x_abs).any(1).nonzero().flatten().tolist()
-    for r, j in ((r, j) for r in broken if 1 <= r < len(x) - 1 for j in range(raw.shape[1])):
-        price = raw[:, j]
-        if not bool(((price > 0) & torch.isfinite(price)).all()): continue
-        log = price.log()
-        moves, apart = log.diff().abs(), float((log[r:].median() - log[:r].median()).abs())
-        usual = float(moves.median())
-        if not (0 < usual < 0.01 and float(moves[r - 1]) > 20 * usual and apart > 0.5 * float(moves[r - 1]) > 5 * usual): continue
-        if float(torch.cat([moves[:r - 1], moves[r:]]).max()) > 0.5 * float(moves[r - 1]): continue
-        name = case.column(j)
-        return [Verdict("RAW_ROLL", case.m["step"], f"raw column {name!r} goes from {float(price[r - 1]):.6g} to {float(price[r]):.6g} at row {r}, {float(moves[r - 1]) / usual:.3g} times its usual move, and stays there; |x| reaches {float(x[r].abs().max()):.3g} in that row", "likely", where=dict(rows=[r]))]
-    return []
-
-
 def _check_roll(case):
     b, y = case.capture.batch, case.y
     if found := _check_level(case): return found
@@ -212,6 +194,24 @@ def _check_roll(case):
 
 
 def _some(t): return ", ".join(f"{v:.3g}" for v in t.tolist()[:3])
+
+# %% ../nbs/04_training/21_checks.ipynb #19-checks-11c
+def _check_level(case):
+    """Rows in order of time that break the contract where a price of theirs moves to another level and stays there: a roll that nobody adjusted."""
+    x, raw, ids = case.flat(), case.flat("raw"), case.capture.batch.get("row_ids")
+    if x is None or raw is None or ids is None or case.x_abs is None or raw.shape[0] != len(x) or len(x) < 8 or ids.shape != (len(x),) or not bool((ids.diff() == 1).all()): return []
+    broken = (x.abs() > case.x_abs).any(1).nonzero().flatten().tolist()
+    for r, j in ((r, j) for r in broken if 1 <= r < len(x) - 1 for j in range(raw.shape[1])):
+        price = raw[:, j]
+        if not bool(((price > 0) & torch.isfinite(price)).all()): continue
+        log = price.log()
+        moves, apart = log.diff().abs(), float((log[r:].median() - log[:r].median()).abs())
+        usual = float(moves.median())
+        if not (0 < usual < 0.01 and float(moves[r - 1]) > 20 * usual and apart > 0.5 * float(moves[r - 1]) > 5 * usual): continue
+        if float(torch.cat([moves[:r - 1], moves[r:]]).max()) > 0.5 * float(moves[r - 1]): continue
+        name = case.column(j)
+        return [Verdict("RAW_ROLL", case.m["step"], f"raw column {name!r} goes from {float(price[r - 1]):.6g} to {float(price[r]):.6g} at row {r}, {float(moves[r - 1]) / usual:.3g} times its usual move, and stays there; |x| reaches {float(x[r].abs().max()):.3g} in that row", "likely", where=dict(rows=[r]))]
+    return []
 
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-13
 _DUST = 1e-8       # in the feature's own units: 50 units of the last place of a million; a tick, a contract or their ratio is far above
@@ -429,9 +429,7 @@ def _fits_others(case, columns, center, scale):
     if raw is None or raw.shape[1] != len(scale): return True
     raw = raw.nan_to_num(0.0)
     mid, spread = raw.median(0).values, torch.quantile(raw, 0.75, 0) - torch.quantile(raw, 0.25, 0)
-    own = spread / scale
-    rest = [j for j in range(len(scale)) if j not in columns]
-    usual = float(own[rest].median()) if rest else 1.35                      # a scaler may count in quartiles, deviations or ranges
+    usual = float((spread.sort().values / scale.sort().values).median())     # whatever their order; a scaler may count in quartiles, deviations or ranges
     near = torch.stack([((spread[j] / scale / usual).log().abs() < math.log(2.5)) & ((mid[j] - center).abs() < 1.5 * spread[j]) for j in columns])
     for k, j in enumerate(columns): near[k, j] = False
     from scipy.optimize import linear_sum_assignment
@@ -604,7 +602,7 @@ def _check_wrapped(case, host, dev):
     rows = wrong.reshape(len(wrong), -1).any(1).nonzero().flatten().tolist()
     return [Verdict("CAST_OVERFLOW", case.m["step"], f"{int(wrong.sum())} whole numbers up to {int(host.abs().max())} became others up to {int(dev.abs().max())} by a cast to {' and '.join(sorted(kinds))} in rows {_rows_text(rows)}", "proven", where=dict(rows=rows))]
 
-
+# %% ../nbs/04_training/21_checks.ipynb #19-checks-28c
 _RUNAWAY = ("exp", "expm1", "exp2", "div", "reciprocal", "pow", "log", "rsqrt", "sinh", "cosh", "log1p", "sqrt")
 
 
@@ -641,7 +639,7 @@ def _check_replicas(case):
     found, ranks = [], (case.m.get("checks") or {}).get("ranks")
     if ranks and len(ranks) > 1:
         sums = {tuple(r[1:3]) for r in ranks}
-        if len(sums) > 1: found.append(Verdict("REPLICA_DESYNC", case.m["step"], f"the weights of {len(ranks)} ranks have {len(sums)} different checksums: " + ", ".join(f"rank {r[0]} {r[1]}" for r in ranks[:4]), "proven"))
+        if len(sums) > 1: found.append(Verdict("REPLICA_DESYNC", case.m["step"], f"the weights of {len(ranks)} ranks have {len(sums)} different checksums: " + ", ".join(f"rank {r[0]} {r[1]}" for r in ranks[:4]) + _what_differs(case), "proven"))
         inputs = [r[3] for r in ranks if r[3] is not None]
         if not found and len(inputs) > 1 and len(set(map(str, inputs))) < len(inputs):
             found.append(Verdict("REPLICA_DESYNC", case.m["step"], f"{len(inputs) - len(set(map(str, inputs))) + 1} ranks were given the same rows (equal input hashes): no sampler, or one seed missing", "proven", where=dict(stage=7)))
@@ -669,6 +667,33 @@ def _names(names): return ", ".join(repr(n) for n in names[:3]) + (f" and {len(n
 
 
 def _state(case, key): return {k.split(":", 1)[1].rsplit(":", 1)[0]: v for k, v in case.capture.pre.items() if k.startswith("opt:") and k.endswith(":" + key)}
+
+# %% ../nbs/04_training/21_checks.ipynb #19-checks-30c
+def _what_differs(case):
+    """What else the ranks do not share, from the first step that both kept whole and where they differ: counts of steps, rates, gradients that were not averaged, weights written on one of them."""
+    rank = lambda c: int((c.manifest.get("checks") or {}).get("rank") or 0)
+    pairs = sorted(((a, b) for a in case.captures for b in case.captures if a.step == b.step and rank(a) == 0 < rank(b)), key=lambda p: p[0].step)
+    wrote = sorted({rank(c) for c in case.captures if any(w.get("trigger") == "weights" for w in c.manifest.get("why", []))})
+    said = [f"something wrote weights on rank {r} between its steps" for r in wrote]
+    for a, b in pairs:
+        found = _differences(a, b)
+        if found: return "; " + "; ".join(said + [f"at step {a.step} ranks 0 and {rank(b)} have {', '.join(found)}"])
+    return "; " + "; ".join(said) if said else ""
+
+
+def _differences(a, b):
+    """What two ranks' records of one step do not share, in words."""
+    found = []
+    counts = [max((int(v.double().max()) for k, v in c.pre.items() if k.startswith("opt:") and k.endswith(":step")), default=None) for c in (a, b)]
+    if None not in counts and counts[0] != counts[1]: found.append(f"made {counts[0]} and {counts[1]} steps")
+    rates = [[number(g.get("lr")) for g in (c.manifest.get("optimizer") or {}).get("groups", [])] for c in (a, b)]
+    if rates[0] != rates[1]: found.append(f"learning rates of {rates[0]} and {rates[1]}")
+    one, other = a.gradient("step"), b.gradient("step")
+    if any(k in other and not torch.equal(v, other[k]) for k, v in one.items()): found.append("gradients that were not averaged (no_sync left on, or a part of the net outside of DistributedDataParallel)")
+    one, other = a.params(), b.params()
+    differ = [k for k, v in one.items() if k in other and v.shape == other[k].shape and not torch.equal(v, other[k])]
+    if differ: found.append(f"{_names(differ)} apart by up to {max(float((one[k].double() - other[k].double()).abs().max()) for k in differ):.3g}")
+    return found
 
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-31
 def _apart_means(case, m, v):

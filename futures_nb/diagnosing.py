@@ -50,6 +50,16 @@ def _check_forward(case):
         return found + [Verdict(name, case.m["step"], said + tail, proof, f"the float64 forward gives {good:.4g} instead of {case.loss:.4g}" if good is not None and case.loss is not None else "", where=dict(layers=[row["layer"]]))]
     return found
 
+
+def _behind_draws(case):
+    """Layers behind the first random number of a step that was not recorded whole: the mask on the tape is another step's."""
+    if case.capture.is_live or case.capture.tape is None: return set()
+    drawn, found = False, set()
+    for op in case.capture.tape["ops"]:
+        drawn = drawn or "random" in op or bool(op.get("drawn"))
+        if drawn and op.get("layer"): found.add(op["layer"])
+    return found
+
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-07
 def _check_batch_norm(case):
     """Running statistics against the batch: a layer in evaluation mode that normalises by numbers that do not fit."""
@@ -82,6 +92,17 @@ def _check_batch_norm(case):
     return []
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-08
+def _check_loss_value(case):
+    """The loss's own operations, played on the recorded output, must give the recorded loss; if not, they were not given the host's target."""
+    if not case.capture.is_live or case.played is None or case.own is None or case.loss is None or not math.isfinite(case.loss): return []
+    exact, own = (float(p.loss.detach()) if p.loss is not None and p.loss.numel() == 1 else math.nan for p in (case.played, case.own))
+    if not (math.isfinite(exact) and math.isfinite(own)): return []
+    gap, allowed = abs(case.loss - exact), 20 * abs(own - exact) + 1e-4 * abs(exact) + 1e-9
+    if gap <= allowed or any((r.get("live_off") or 0.0) > r["allowed"] for r in case.layers): return []
+    name = "COPY_STALE" if abs(case.loss) < 10 * abs(exact) + 1e-9 else "COPY_BLOCK"
+    return [Verdict(name, case.m["step"], f"every layer agrees with float64, and the loss is {case.loss:.5g} instead of {exact:.5g}: the target it was compared with is not the host's", "likely", f"with the host's target the same batch gives {exact:.4g}")]
+
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-08c
 def _check_not_a_number(case):
     """The first operation on the way to the loss that makes NaN or infinity of numbers, and the place where that happens."""
     if case.played is None or case.own is None or case.loss is None or math.isfinite(case.loss): return []
@@ -114,27 +135,6 @@ def _makes_none(op, played):
     nan, wild = torch.isnan(out.detach()), ~torch.isfinite(out.detach())
     if bool(nan.any()) and not any(bool(a.isnan().any()) for a in args): return nan
     return wild if bool(wild.any()) and args and all(bool(torch.isfinite(a).all()) for a in args) else None
-
-
-def _behind_draws(case):
-    """Layers behind the first random number of a step that was not recorded whole: the mask on the tape is another step's."""
-    if case.capture.is_live or case.capture.tape is None: return set()
-    drawn, found = False, set()
-    for op in case.capture.tape["ops"]:
-        drawn = drawn or "random" in op or bool(op.get("drawn"))
-        if drawn and op.get("layer"): found.add(op["layer"])
-    return found
-
-
-def _check_loss_value(case):
-    """The loss's own operations, played on the recorded output, must give the recorded loss; if not, they were not given the host's target."""
-    if not case.capture.is_live or case.played is None or case.own is None or case.loss is None or not math.isfinite(case.loss): return []
-    exact, own = (float(p.loss.detach()) if p.loss is not None and p.loss.numel() == 1 else math.nan for p in (case.played, case.own))
-    if not (math.isfinite(exact) and math.isfinite(own)): return []
-    gap, allowed = abs(case.loss - exact), 20 * abs(own - exact) + 1e-4 * abs(exact) + 1e-9
-    if gap <= allowed or any((r.get("live_off") or 0.0) > r["allowed"] for r in case.layers): return []
-    name = "COPY_STALE" if abs(case.loss) < 10 * abs(exact) + 1e-9 else "COPY_BLOCK"
-    return [Verdict(name, case.m["step"], f"every layer agrees with float64, and the loss is {case.loss:.5g} instead of {exact:.5g}: the target it was compared with is not the host's", "likely", f"with the host's target the same batch gives {exact:.4g}")]
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-10
 def _check_certificate(case):
@@ -277,7 +277,7 @@ def _check_accumulated(case):
         if k > 1.5 and abs(k - round(k)) < 1e-3 and k < 16: return [Verdict("GRAD_ACCUM", case.m["step"], f"the gradient is {k:.3f} times that of this batch", "likely")]
     return []
 
-
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-17b
 def _check_thrown(case, calls):
     """Backward called twice on one tensor, or the gradients of earlier parts of the batch set to zero before the step."""
     if "backward" not in calls: return []

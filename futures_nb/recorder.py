@@ -363,6 +363,18 @@ def _custom_nodes(root):
         todo += [n for n, _ in node.next_functions]
     return sorted(found)
 
+
+def _leading_to(ops, goals) -> set:
+    """Names of all tensors on the tape from which one of `goals` was computed."""
+    todo, seen, makers = [*goals], set(), {}
+    for e in ops: [makers.setdefault(n, []).append(e) for n in e.get("out", []) if n]
+    while todo:
+        name = todo.pop()
+        if name in seen or name is None: continue
+        seen.add(name)
+        todo += [n for e in makers.get(name, []) for n in _strings([e.get("args"), e.get("kwargs")])]
+    return seen
+
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-22
 class Recorder:
     """Records every step of a loop around `model` and `opt`, and writes `run_dir/blackbox/` when something breaks.
@@ -452,7 +464,7 @@ def _begin(self):
     self._losses, self._ys, self._xs, self._y_medians, self._unwritten = *(deque(maxlen=64) for _ in range(4)), []
     self._is_dirty = self._y_matched = self._has_matched = self._is_closed = self._live_next = self._has_reference = self._seen_backward = False
     self._is_fresh, self._started, self._ranks, self._n_moved, self._n_restated, self._n_scaled = True, time.time(), None, 0, 0, 0
-    self._close_until, self._leaf_hooks, self._words = 0, [], None
+    self._close_until, self._leaf_hooks, self._words, self._words_of = 0, [], None, {}
     self._world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     self._rank = dist.get_rank() if self._world > 1 else 0
     self._fuse, self._listening, self._typical = torch.zeros((), device=self._device), _Listening(self), None
@@ -542,23 +554,12 @@ def _copy_batch(self, s):
 
 
 def _norms(self):
-    """Norms of the weights (P,); of a small net on the CPU with their checksums (2, P): a sign, or a bit of a small weight, leaves a norm as it is."""
+    """Norms of the weights (P,), and of a small net on the CPU the sums of their words: a sign, or a bit of a small weight, leaves a norm as it is."""
     with torch.no_grad(): norms = torch.stack(torch._foreach_norm(self._watched))
-    if not self._is_small or self._device.type != "cpu": return norms
-    return torch.stack([norms.double(), torch.tensor([_crc(p) for p in self._watched], dtype=torch.float64)])
-
-
-def _means(self):
-    """`[(parameter, key, tensor)]`: the running means that the optimizer keeps."""
-    return [(p, key, t) for p, facts in self.opt.state.items() for key, t in facts.items() if isinstance(t, torch.Tensor) and t.ndim and t.numel() and t.is_floating_point() and t.device == self._device]
-
-
-def _state_norms(self):
-    """Norms of the optimizer's running means, and its first count of steps; None for what it has not got."""
-    means, count = [t.detach() for _, _, t in _means(self)], next((facts["step"] for facts in self.opt.state.values() if "step" in facts), None)
-    with torch.no_grad(): norms = torch._foreach_norm(means) if means else []
-    if len({n.dtype for n in norms}) > 1: norms = [n.float() for n in norms]
-    return (torch.stack(norms) if norms else None), count.clone() if isinstance(count, torch.Tensor) else count
+    if not self._is_small or self._device.type != "cpu": return norms, None
+    for k, p in enumerate(self._watched):                    # the view stays good as long as the weight lives there
+        if k not in self._words_of or self._words_of[k][0] != p.data_ptr() or not p.is_contiguous(): self._words_of[k] = p.data_ptr(), _words(p)
+    return norms, [int(self._words_of[k][1].sum()) for k in range(len(self._watched))]
 
 
 def _open_step(self, only_inside=True):
@@ -613,6 +614,25 @@ def _look_at_piece(self, s, t):
     if at + len(t) == len(had): s.x_dev = torch.cat(s.pieces)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-29
+def _words(t):
+    """The memory of `t` as whole numbers; a copy of it where it does not lie in one piece."""
+    a = t.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return a.view(np.int64) if a.nbytes % 8 == 0 else a
+
+
+def _means(self):
+    """`[(parameter, key, tensor)]`: the running means that the optimizer keeps."""
+    return [(p, key, t) for p, facts in self.opt.state.items() for key, t in facts.items() if isinstance(t, torch.Tensor) and t.ndim and t.numel() and t.is_floating_point() and t.device == self._device]
+
+
+def _state_norms(self):
+    """Norms of the optimizer's running means, and its first count of steps; None for what it has not got."""
+    means, count = [t.detach() for _, _, t in _means(self)], next((facts["step"] for facts in self.opt.state.values() if "step" in facts), None)
+    with torch.no_grad(): norms = torch._foreach_norm(means) if means else []
+    if len({n.dtype for n in norms}) > 1: norms = [n.float() for n in norms]
+    return (torch.stack(norms) if norms else None), count.clone() if isinstance(count, torch.Tensor) else count
+
+
 def _after_forward(self, module, args, out):
     s = self._open_step()
     if s is not None and s.out is None and torch.is_grad_enabled(): s.out = out
@@ -783,18 +803,13 @@ def _judge(self, s):
     return found
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-36
-def _median(self): return statistics.median(self._losses) if self._losses else None
-def _usual_order(self): return self._orders.most_common(1)[0][0].split() if self._orders else None
-
-
 def _judge_weights(self, s, trigger):
     """Weights at this forward against those that the last optimizer step left."""
     left, number = s.left
-    if torch.equal(s.before, left): return
-    now, left = (t.reshape(-1, len(self._watched)) for t in (s.before, left))
-    moved = ((now != left) & ~(torch.isnan(now) & torch.isnan(left))).any(0)
+    (now, sums), (left, old) = s.before, left
+    if sums == old and (sums is not None or torch.equal(now, left)): return
+    moved = (now != left) & ~(torch.isnan(now) & torch.isnan(left)) if sums is None else torch.tensor([a != b for a, b in zip(sums, old)])
     if not bool(moved.any()): return
-    now, left = now[0], left[0]
     self._n_moved += s.number - number == 1
     if self._n_moved > 2 and self._n_moved > s.number // (2 * self.look): return    # somebody writes weights at every step, and means it
     if s.number - number > 1:                                # steps in between were not looked at: more than they can have moved
@@ -835,8 +850,11 @@ def _judge_state(self, s, trigger):
     names = [f"{self._name_of_param.get(id(p), '?')}:{key}" for p, key, _ in _means(self)]
     trigger("state", between=f"end of step {number} and forward of {s.number}", means=[names[k] for k in at][:32], before=left[at].tolist()[:32], after=now[at].tolist()[:32])
 
-
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-37
+def _median(self): return statistics.median(self._losses) if self._losses else None
+def _usual_order(self): return self._orders.most_common(1)[0][0].split() if self._orders else None
+
+
 def _judge_target(self, s, trigger):
     """The target that the loss used, where the tape shows it, against the target of the batch; and one that was written in place."""
     y = s.host.get("y")
@@ -910,18 +928,6 @@ def _judge_raw(self, s, trigger):
     n = int((x == raw.to(x.dtype)).reshape(len(x), -1).all(1).sum())
     if n == 0: self._n_scaled += 1
     elif self._n_scaled >= 8: trigger("contract", what="raw", value=n, limit=0)
-
-
-def _leading_to(ops, goals) -> set:
-    """Names of all tensors on the tape from which one of `goals` was computed."""
-    todo, seen, makers = [*goals], set(), {}
-    for e in ops: [makers.setdefault(n, []).append(e) for n in e.get("out", []) if n]
-    while todo:
-        name = todo.pop()
-        if name in seen or name is None: continue
-        seen.add(name)
-        todo += [n for e in makers.get(name, []) for n in _strings([e.get("args"), e.get("kwargs")])]
-    return seen
 
 
 def _judge_size(self, s, trigger, y_abs):

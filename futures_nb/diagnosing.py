@@ -394,6 +394,8 @@ def _check_optimizer(case):
         if d.get("gone"): return [Verdict("OPT_STATE_LOST", case.m["step"], f"between {d['between']} {d['n_before'] - d['n_after']} of {d['n_before']} running means are gone, and no optimiser step took them", "proven")]
         sizes = ", ".join(f"{float(number(a)):.3g} to {float(number(b)):.3g}" for a, b in list(zip(d["before"], d["after"]))[:2])
         return [Verdict("OPT_STATE_LOST", case.m["step"], f"{_names(d['means'])} changed between {d['between']} (norms {sizes}), and the count of steps went on", "proven", where=dict(params=d["means"]))]
+    if lost and all(v[k].dtype == torch.float16 for k in lost):
+        return [Verdict("OPT_PRECISION", case.m["step"], f"the mean squares of {_names(lost)} are float16 and zero beside means that are not: squares below 6e-8 do not fit", "proven", where=dict(params=lost))]
     if lost: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the running means of {_names(lost)} do not belong together: one is zero where the other is not", "proven", where=dict(params=lost))]
     found = _check_short(case, params, post) or apart or _check_momentum(case) or _check_forgotten(case)
     if found: return found

@@ -81,8 +81,9 @@ def test_no_healthy_loop_is_accused(counted):
 
 # ---- the second set, by somebody else; see held_out_2.py
 
-MENDED = ["locked_market", "fee_column", "augmented_from_raw", "blocks_in_another_order", "cents_for_dollars", "loss_summed_in_half", "tokens_in_a_byte", "one_bit_of_a_weight", "norm_without_eps",
-          "nothing_to_attend_to", "rate_of_trades", "log_of_a_probability", "zeroed_inside_the_group", "backward_twice", "scaled_by_hand", "state_cleared"]   # what was missed or misnamed at first
+QUICK = ["locked_market", "fee_column", "augmented_from_raw", "blocks_in_another_order", "cents_for_dollars", "tokens_in_a_byte", "one_bit_of_a_weight", "norm_without_eps", "rate_of_trades", "log_of_a_probability", "backward_twice"]
+LONGER = ["range_over_range", "loss_summed_in_half", "nothing_to_attend_to", "zeroed_inside_the_group", "scaled_by_hand", "state_cleared"]
+MENDED = QUICK + [pytest.param(kind, marks=pytest.mark.slow) for kind in LONGER]          # what was missed or misnamed at first
 
 
 def test_the_second_set_is_large():
@@ -92,11 +93,11 @@ def test_the_second_set_is_large():
 
 @pytest.mark.parametrize("kind", MENDED)
 def test_fault_of_the_second_set_is_named(kind):
-    found = second.try_kind(kind, 3)
+    found = second.try_kind(kind, 2)
     assert second.score(second.KINDS[kind].names, found) == "right", found
 
 
-@pytest.mark.parametrize("kind", ["slow_weights", "targets_with_holes", "sparse_gradients", "two_steps_of_sam"])
+@pytest.mark.parametrize("kind", ["slow_weights", "targets_with_holes", "sparse_gradients"])
 def test_odd_run_of_the_second_set_is_not_accused(kind):
     assert (found := second.try_kind(kind, 1)).is_healthy, found
 
@@ -124,7 +125,7 @@ def two_ranks(folder, cases):
 
 
 def test_faults_of_replicas_are_named_on_two_ranks(tmp_path):
-    two_ranks(tmp_path, ["own_dropout", "same_rows", "bit_of_a_weight", "never_reduced"])
+    two_ranks(tmp_path, ["same_rows", "never_reduced"])
 
 
 @pytest.mark.slow

@@ -177,6 +177,7 @@ def _finite(t): return torch.nan_to_num(t, nan=0.0, posinf=0.0, neginf=0.0)
 
 def _check_roll(case):
     b, y = case.capture.batch, case.y
+    if found := _check_level(case): return found
     if y is None or not y.is_floating_point(): return []
     y = y.double().reshape(len(y), -1)
     limit = case.y_abs or 20 * max(float(y.nan_to_num(0).abs().median()), 1e-12)
@@ -194,14 +195,36 @@ def _check_roll(case):
 
 def _some(t): return ", ".join(f"{v:.3g}" for v in t.tolist()[:3])
 
+# %% ../nbs/04_training/21_checks.ipynb #19-checks-11c
+def _check_level(case):
+    """Rows in order of time that break the contract where a price of theirs moves to another level and stays there: a roll that nobody adjusted."""
+    x, raw, ids = case.flat(), case.flat("raw"), case.capture.batch.get("row_ids")
+    if x is None or raw is None or ids is None or case.x_abs is None or raw.shape[0] != len(x) or len(x) < 8 or ids.shape != (len(x),) or not bool((ids.diff() == 1).all()): return []
+    broken = (x.abs() > case.x_abs).any(1).nonzero().flatten().tolist()
+    for r, j in ((r, j) for r in broken if 1 <= r < len(x) - 1 for j in range(raw.shape[1])):
+        price = raw[:, j]
+        if not bool(((price > 0) & torch.isfinite(price)).all()): continue
+        log = price.log()
+        moves, apart = log.diff().abs(), float((log[r:].median() - log[:r].median()).abs())
+        usual = float(moves.median())
+        if not (0 < usual < 0.01 and float(moves[r - 1]) > 20 * usual and apart > 0.5 * float(moves[r - 1]) > 5 * usual): continue
+        if float(torch.cat([moves[:r - 1], moves[r:]]).max()) > 0.5 * float(moves[r - 1]): continue
+        name = case.column(j)
+        return [Verdict("RAW_ROLL", case.m["step"], f"raw column {name!r} goes from {float(price[r - 1]):.6g} to {float(price[r]):.6g} at row {r}, {float(moves[r - 1]) / usual:.3g} times its usual move, and stays there; |x| reaches {float(x[r].abs().max()):.3g} in that row", "likely", where=dict(rows=[r]))]
+    return []
+
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-13
-def _is_dust(v):
-    """Most numbers of the column are small whole multiples of its smallest one, and its largest is a billion times larger."""
+_DUST = 1e-8       # in the feature's own units: 50 units of the last place of a million; a tick, a contract or their ratio is far above
+
+
+def _is_dust(v, scale=None):
+    """Most numbers of the column are small whole multiples of its smallest one, and its largest is a billion times larger; where `scale` is known, the smallest must be one that only rounding makes."""
     v = v[torch.isfinite(v)].abs()
     some = v[v > 0]
     if len(some) < 4: return False
     least = float(some.min())
     small = some[some < 1e5 * least]
+    if scale is not None and not least * scale < _DUST: return False
     if not float(some.max()) > 1e9 * least or len(small) < 3: return False
     for part in range(1, 17):                                # the smallest may itself be a few units of the last place
         k = small * part / least
@@ -252,11 +275,14 @@ def _name_column(case, j):
     scale = float(known[1][j]) if known else None
     others = [c.flat() for c in case.family()]                # the same column in all recorded steps: a batch may hold few rows that tell
     whole = torch.cat([t[:, j] for t in others if t is not None and t.shape[1] == x.shape[1]])
-    if _is_dust(x[:, j]) or _is_dust(whole) or (raw is not None and raw.shape == x.shape and _is_dust(raw[:, j])):
+    has_raw = raw is not None and raw.shape == x.shape
+    if _is_dust(raw[:, j], 1.0) if has_raw else _is_dust(x[:, j], scale) or _is_dust(whole, scale):
         return "FEATURE_RESIDUE", "; most of its numbers are whole multiples of one tiny number" + (f", its scale is {scale:.3g}" if scale else "")
     if scale is not None and v is not None:
         top = float(v[torch.isfinite(v)].abs().max()) if bool(torch.isfinite(v).any()) else 0.0
-        if scale < 1e-9 or scale < 1e-12 * top: return "SCALER_TINY", f"; its scale is {scale:.3g} for raw values up to {top:.3g}"
+        usual = max(float(v[torch.isfinite(v)].abs().median()) if bool(torch.isfinite(v).any()) else 0.0, abs(float(known[0][j])))
+        is_wild = top > 1e6 * usual                              # the raw column itself has no bound
+        if scale < 1e-9 or scale < 1e-12 * top or scale < 1e-6 * usual and not is_wild: return "SCALER_TINY", f"; its scale is {scale:.3g} for raw values up to {top:.3g}"
         return "FEATURE_UNSAFE_DIV", f"; its scale is {scale:.3g}, so the feature itself reaches {top:.3g}"
     if float((whole == whole.median()).double().mean()) > 0.5 and float(x[:, j].abs().max()) > 1e9: return "SCALER_TINY", "; more than half of its rows are equal: a scale of zero, floored at almost nothing"
     return "FEATURE_UNSAFE_DIV", ""
@@ -270,6 +296,8 @@ def _check_scaler(case):
     if known and raw is not None and raw.shape == x.shape and not found: found += _check_transform(case, x, raw, *known)
     if known and not found: found += _check_scales(case, x, raw, *known)
     if not found: found += _check_bypass(case, x)
+    if not found and (told := next((d for d in case.why("contract") if d.get("what") == "raw"), None)):
+        found.append(Verdict("SCALER_BYPASS", case.m["step"], f"{told['value']} of {len(case.x)} rows equal their raw values; before this step no row did", "likely"))
     if not found: found += _check_order(case, x)
     return found + ([] if found else _check_saturated(case, x))
 
@@ -325,13 +353,13 @@ def _check_scales(case, x, raw, center, scale):
         top = max(float(torch.quantile(col, 0.99)) if len(col) else 0.0, abs(float(center[j])))
         ulp = 64 * 2.3e-16 * top
         if not (float(scale[j]) <= ulp or float(scale[j]) < 1e-10) or float(scale[j]) > 1e-6: continue
-        raw_dust = raw is not None and raw.shape == x.shape and _is_dust(raw[:, j])
-        name = "FEATURE_RESIDUE" if raw_dust or _is_dust(x[:, j]) else "SCALER_TINY"
+        raw_dust = raw is not None and raw.shape == x.shape and _is_dust(raw[:, j], 1.0)
+        name = "FEATURE_RESIDUE" if raw_dust or _is_dust(x[:, j], float(scale[j])) else "SCALER_TINY"
         found.append(Verdict(name, case.m["step"], f"the scale of {case.column(j)!r} is {float(scale[j]):.3g} for values up to {top:.3g}" + (": rounding dust" if raw_dust else ""), "likely", where=dict(columns=[j])))
     if raw is not None and raw.shape == x.shape and not found:
         spread = torch.quantile(raw.nan_to_num(0), 0.75, 0) - torch.quantile(raw.nan_to_num(0), 0.25, 0)
         for j in ((raw.nan_to_num(0).abs().amax(0) > 1e6 * spread) & (spread > 0)).nonzero().flatten().tolist():
-            found.append(Verdict("FEATURE_RESIDUE" if _is_dust(raw[:, j]) else "FEATURE_UNSAFE_DIV", case.m["step"], f"raw column {case.column(j)!r} reaches {float(raw[:, j].abs().max()):.3g}, {float(raw[:, j].abs().max() / spread[j]):.2g} times its spread; a clip hides it",
+            found.append(Verdict("FEATURE_RESIDUE" if _is_dust(raw[:, j], 1.0) else "FEATURE_UNSAFE_DIV", case.m["step"], f"raw column {case.column(j)!r} reaches {float(raw[:, j].abs().max()):.3g}, {float(raw[:, j].abs().max() / spread[j]):.2g} times its spread; a clip hides it",
                                  "likely", where=dict(columns=[j])))
     return found[:3]
 
@@ -395,6 +423,20 @@ def _check_values(case, x, ref):
     return []
 
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-20
+def _fits_others(case, columns, center, scale):
+    """Whether most of these columns have centre and spread of another column of the scaler; without raw rows nobody can tell, and it is taken for so."""
+    raw = case.flat("raw")
+    if raw is None or raw.shape[1] != len(scale): return True
+    raw = raw.nan_to_num(0.0)
+    mid, spread = raw.median(0).values, torch.quantile(raw, 0.75, 0) - torch.quantile(raw, 0.25, 0)
+    usual = float((spread.sort().values / scale.sort().values).median())     # whatever their order; a scaler may count in quartiles, deviations or ranges
+    near = torch.stack([((spread[j] / scale / usual).log().abs() < math.log(2.5)) & ((mid[j] - center).abs() < 1.5 * spread[j]) for j in columns])
+    for k, j in enumerate(columns): near[k, j] = False
+    from scipy.optimize import linear_sum_assignment
+    at = linear_sum_assignment(-near.double().numpy())
+    return float(near[at].double().mean()) > 0.6
+
+
 def _check_saturated(case, x):
     bound = case.x_abs if case.x_abs else float(x.nan_to_num(0).abs().max())
     if len(x) < 8 or bound <= 0: return []
@@ -405,7 +447,7 @@ def _check_saturated(case, x):
     if not columns: return []
     known = _scaling(case)
     if len(columns) >= max(3, 0.2 * x.shape[1]):
-        name, said = ("SCALER_COLUMNS" if known else "SCALER_SATURATED"), f"{len(columns)} of {x.shape[1]} columns sit at the bound {bound:g} in most rows: the scaler belongs to other columns, or the rows were clipped without being scaled"
+        name, said = ("SCALER_COLUMNS" if known and _fits_others(case, columns, *known) else "SCALER_SATURATED"), f"{len(columns)} of {x.shape[1]} columns sit at the bound {bound:g} in most rows: the scaler belongs to other columns or other units, or the rows were clipped without being scaled"
     else: name, said = "SCALER_SATURATED", f"column {case.column(columns[0])!r} sits at the bound {bound:g} in {float(at[columns[0]]):.0%} of rows" + (f" ({len(columns)} such columns)" if len(columns) > 1 else "")
     return [Verdict(name, case.m["step"], said, "likely", where=dict(columns=columns))]
 
@@ -419,15 +461,21 @@ def _check_target_median(case):
     return [Verdict("TARGET_SCALE", case.m["step"], f"the median |y| of this batch is {now:.3g}, that of each batch before it at most {most:.3g}", *repair)]
 
 
+def _is_left_out(case, other):
+    """In this recorded step a target was NaN, and loss and gradient are numbers all the same: the loss knows which targets are known."""
+    y, numbers = other.y, [other.loss, number(other.m.get("grad_norm"))]
+    return y is not None and y.is_floating_point() and bool(y.isnan().any()) and all(v is not None and math.isfinite(v) for v in numbers) and not any(d.get("what") == "y_abs" for d in case.why("contract"))
+
+
 def _check_target(case):
     y = case.y
     if y is None or not y.is_floating_point() or not y.numel(): return []
     v = y.double()
     wrong = ~torch.isfinite(v)
-    if bool(wrong.any()):
+    if bool(wrong.any()) and not any(_is_left_out(case, c) for c in case.family()):
         rows = wrong.reshape(len(v), -1).any(1).nonzero().flatten().tolist()
         return [Verdict("TARGET_NONFINITE", case.m["step"], f"the target of rows {_rows_text(rows)} is {_some(v[wrong])}", *_try_repair(case, "with those targets at 0", y=_finite(y)), where=dict(rows=rows))]
-    size = v.abs()
+    size = v.nan_to_num(0.0).abs() if bool(wrong.any()) else v.abs()
     limit = case.y_abs * (1 + 1e-6) if case.y_abs else max(1e4 * float(size.median()), 1e3)
     if float(size.max()) <= limit: return _check_target_median(case)
     bound = case.y_abs or max(5 * float(size.median()), 1e-12)
@@ -541,12 +589,36 @@ def _check_cast(case):
             rows = over.reshape(len(over), -1).any(1).nonzero().flatten().tolist()
             return [Verdict("CAST_OVERFLOW", case.m["step"], f"{int(over.sum())} inputs up to {top:.3g} became infinite as {str(dev.dtype).removeprefix('torch.')} in rows {_rows_text(rows)}",
                             "proven", where=dict(rows=rows))]
-    return _check_overflow(case)
+    return _check_wrapped(case, host, dev) or _check_overflow(case)
+
+
+def _check_wrapped(case, host, dev):
+    """Whole numbers that a cast to a shorter type changed."""
+    if host is None or dev is None or host.is_floating_point() or dev.is_floating_point() or host.shape != dev.shape or torch.equal(host.long(), dev.long()): return []
+    kinds = {d for op in (case.capture.tape or {}).get("ops", []) if "_to_copy" in op["op"] for d in op.get("dtype") or []} & {"uint8", "int8", "int16", "int32"}
+    made = _cast_path(case, dev)
+    if not kinds or made is None or not torch.equal(made.long(), dev.long()): return []
+    wrong = host.long() != dev.long()
+    rows = wrong.reshape(len(wrong), -1).any(1).nonzero().flatten().tolist()
+    return [Verdict("CAST_OVERFLOW", case.m["step"], f"{int(wrong.sum())} whole numbers up to {int(host.abs().max())} became others up to {int(dev.abs().max())} by a cast to {' and '.join(sorted(kinds))} in rows {_rows_text(rows)}", "proven", where=dict(rows=rows))]
+
+# %% ../nbs/04_training/21_checks.ipynb #19-checks-28c
+_RUNAWAY = ("exp", "expm1", "exp2", "div", "reciprocal", "pow", "log", "rsqrt", "sinh", "cosh", "log1p", "sqrt")
+
+
+def _loss_ops(case):
+    """Operations of the tape after the net's output."""
+    ops, out = case.capture.tape["ops"], case.capture.tape["outputs"].get("out")
+    ops = [op for op in ops if op["op"] != "mark"]
+    last = max((i for i, op in enumerate(ops) if out is not None and out in op["out"]), default=None)
+    if last is None: last = max((i for i, op in enumerate(ops) if op.get("layer")), default=-1)
+    return [op for op in ops[last + 1:] if op.get("grad", True)]
 
 
 def _check_overflow(case):
     """The first operation whose float64 result is finite and does not fit the type it was made in."""
     if case.own is None or case.played is None: return []
+    of_loss = {id(op) for op in _loss_ops(case)}
     for op in case.capture.tape["ops"]:
         kind = (op.get("dtype") or [None])[0]
         if op["op"] == "mark" or kind not in _LARGEST or not op["out"] or op["out"][0] is None: continue
@@ -554,9 +626,11 @@ def _check_overflow(case):
         if exact is None or own is None or not exact.numel() or exact.shape != own.shape: continue
         over = torch.isfinite(exact.detach()) & (exact.detach().abs() > _LARGEST[kind]) & ~torch.isfinite(own.detach())
         if not bool(over.any()): continue
+        if id(op) in of_loss and kind != "float16" and op["op"].split(".")[1].strip("_") in {*_RUNAWAY} - {"pow", "sqrt"}: return []     # the loss's own doing: stage 12
         top, is_cast = float(exact.detach()[over].abs().max()), "_to_copy" in op["op"]
         where = f"layer {op['layer']!r}" if op.get("layer") else "the loop"
-        return [Verdict("CAST_OVERFLOW" if is_cast else "ACT_OVERFLOW", case.m["step"], f"{'a cast to' if is_cast else op['op'].split('.')[1] + ' in'} {kind} in {where} meets {top:.3g}; the type ends at {_LARGEST[kind]:.3g}",
+        is_cast_before = id(op) in of_loss and kind == "float16"                        # no activation: a number of the loss, held in half
+        return [Verdict("CAST_OVERFLOW" if is_cast or is_cast_before else "ACT_OVERFLOW", case.m["step"], f"{'a cast to' if is_cast else op['op'].split('.')[1] + ' in'} {kind} in {where} meets {top:.3g}; the type ends at {_LARGEST[kind]:.3g}",
                         "proven", where=dict(layers=[op.get("layer", "")]))]
     return []
 
@@ -565,7 +639,7 @@ def _check_replicas(case):
     found, ranks = [], (case.m.get("checks") or {}).get("ranks")
     if ranks and len(ranks) > 1:
         sums = {tuple(r[1:3]) for r in ranks}
-        if len(sums) > 1: found.append(Verdict("REPLICA_DESYNC", case.m["step"], f"the weights of {len(ranks)} ranks have {len(sums)} different checksums: " + ", ".join(f"rank {r[0]} {r[1]}" for r in ranks[:4]), "proven"))
+        if len(sums) > 1: found.append(Verdict("REPLICA_DESYNC", case.m["step"], f"the weights of {len(ranks)} ranks have {len(sums)} different checksums: " + ", ".join(f"rank {r[0]} {r[1]}" for r in ranks[:4]) + _what_differs(case), "proven"))
         inputs = [r[3] for r in ranks if r[3] is not None]
         if not found and len(inputs) > 1 and len(set(map(str, inputs))) < len(inputs):
             found.append(Verdict("REPLICA_DESYNC", case.m["step"], f"{len(inputs) - len(set(map(str, inputs))) + 1} ranks were given the same rows (equal input hashes): no sampler, or one seed missing", "proven", where=dict(stage=7)))
@@ -583,7 +657,9 @@ def _is_habit(case):
     times = [t for t in case.trace if "weights" in (t.get("triggers") or [])]
     details = [d for c in case.family() for d in c.why("weights")]
     pairs = [(number(a), number(b)) for d in details for a, b in zip(d.get("before", []), d.get("after", []))]
-    small = all(isinstance(a, (int, float)) and isinstance(b, (int, float)) and 0.3 * a <= b <= 3 * a for a, b in pairs)
+    are_numbers = all(isinstance(a, (int, float)) and isinstance(b, (int, float)) and math.isfinite(a) and math.isfinite(b) for a, b in pairs)
+    size = math.sqrt(sum(a * a for a, _ in pairs)) if are_numbers else 0.0
+    small = are_numbers and all(0.3 * a <= b <= 3 * a or abs(a - b) < 0.1 * size for a, b in pairs)
     return len(times) >= 2 and bool(pairs) and small and not any(_is_bad(c, c.loss, 100.0) for c in case.family())
 
 
@@ -591,6 +667,33 @@ def _names(names): return ", ".join(repr(n) for n in names[:3]) + (f" and {len(n
 
 
 def _state(case, key): return {k.split(":", 1)[1].rsplit(":", 1)[0]: v for k, v in case.capture.pre.items() if k.startswith("opt:") and k.endswith(":" + key)}
+
+# %% ../nbs/04_training/21_checks.ipynb #19-checks-30c
+def _what_differs(case):
+    """What else the ranks do not share, from the first step that both kept whole and where they differ: counts of steps, rates, gradients that were not averaged, weights written on one of them."""
+    rank = lambda c: int((c.manifest.get("checks") or {}).get("rank") or 0)
+    pairs = sorted(((a, b) for a in case.captures for b in case.captures if a.step == b.step and rank(a) == 0 < rank(b)), key=lambda p: p[0].step)
+    wrote = sorted({rank(c) for c in case.captures if any(w.get("trigger") == "weights" for w in c.manifest.get("why", []))})
+    said = [f"something wrote weights on rank {r} between its steps" for r in wrote]
+    for a, b in pairs:
+        found = _differences(a, b)
+        if found: return "; " + "; ".join(said + [f"at step {a.step} ranks 0 and {rank(b)} have {', '.join(found)}"])
+    return "; " + "; ".join(said) if said else ""
+
+
+def _differences(a, b):
+    """What two ranks' records of one step do not share, in words."""
+    found = []
+    counts = [max((int(v.double().max()) for k, v in c.pre.items() if k.startswith("opt:") and k.endswith(":step")), default=None) for c in (a, b)]
+    if None not in counts and counts[0] != counts[1]: found.append(f"made {counts[0]} and {counts[1]} steps")
+    rates = [[number(g.get("lr")) for g in (c.manifest.get("optimizer") or {}).get("groups", [])] for c in (a, b)]
+    if rates[0] != rates[1]: found.append(f"learning rates of {rates[0]} and {rates[1]}")
+    one, other = a.gradient("step"), b.gradient("step")
+    if any(k in other and not torch.equal(v, other[k]) for k, v in one.items()): found.append("gradients that were not averaged (no_sync left on, or a part of the net outside of DistributedDataParallel)")
+    one, other = a.params(), b.params()
+    differ = [k for k, v in one.items() if k in other and v.shape == other[k].shape and not torch.equal(v, other[k])]
+    if differ: found.append(f"{_names(differ)} apart by up to {max(float((one[k].double() - other[k].double()).abs().max()) for k in differ):.3g}")
+    return found
 
 # %% ../nbs/04_training/21_checks.ipynb #19-checks-31
 def _apart_means(case, m, v):

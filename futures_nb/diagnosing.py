@@ -16,14 +16,18 @@ import torch
 from torch import nn
 
 from .certificate import output_bound
-from .checks import DATA_CHECKS, STAGES, Verdict, _apart_means, _Case, _is_bad, _LARGEST, _names, _norm_modules, _short_types, _state, _try_repair, _usual_loss
+from .checks import DATA_CHECKS, STAGES, Verdict, _apart_means, _Case, _is_bad, _LARGEST, _loss_ops, _names, _norm_modules, _rows_text, _RUNAWAY, _short_types, _state, _try_repair, _usual_loss
+from .recorder import _leading_to
 from .replay import compare_gradients, load_captures, load_trace, number, replay_forward, replay_loss, replay_step, replay_tensors
-from .tape import play
+from .tape import _strings, play
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-05
 def _check_forward(case):
-    found = []
+    found, drawn = [], _behind_draws(case)
     for row in case.layers:
+        if row["layer"] in drawn:                                             # another step's mask: only the size can be compared
+            seen = [v for v in (row["live"], row.get("rerun")) if v is not None]
+            if all(math.isfinite(v) and v <= 1e3 * max(row["float64"], 1e-30) for v in seen): continue
         top = _LARGEST.get(row["dtype"], math.inf)
         live = row["live"] if row["live"] is not None else row.get("rerun")
         if row["float64"] > top and (live is None or not math.isfinite(live)):
@@ -46,6 +50,16 @@ def _check_forward(case):
         return found + [Verdict(name, case.m["step"], said + tail, proof, f"the float64 forward gives {good:.4g} instead of {case.loss:.4g}" if good is not None and case.loss is not None else "", where=dict(layers=[row["layer"]]))]
     return found
 
+
+def _behind_draws(case):
+    """Layers behind the first random number of a step that was not recorded whole: the mask on the tape is another step's."""
+    if case.capture.is_live or case.capture.tape is None: return set()
+    drawn, found = False, set()
+    for op in case.capture.tape["ops"]:
+        drawn = drawn or "random" in op or bool(op.get("drawn"))
+        if drawn and op.get("layer"): found.add(op["layer"])
+    return found
+
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-07
 def _check_batch_norm(case):
     """Running statistics against the batch: a layer in evaluation mode that normalises by numbers that do not fit."""
@@ -63,6 +77,7 @@ def _check_batch_norm(case):
         own = ((h - mean_b[:, None]) / (var_b[:, None] + eps).sqrt()).abs().amax(1)
         negative = bool((var < 0).any())
         trained = m.get("training", True)
+        if trained and _is_bad(case, case.loss): continue                     # in training the batch's own are used: they follow a loss that runs away
         settled = count is None or int(count) * float(number((m.get("config") or {}).get("momentum")) or 0.1) > 3
         lost = count is not None and int(count) == 0 and case.capture.step > 20 and any(t.get("step", 0) > 5 for t in case.trace)
         factor = 30.0 if not trained else 1e3
@@ -86,6 +101,40 @@ def _check_loss_value(case):
     if gap <= allowed or any((r.get("live_off") or 0.0) > r["allowed"] for r in case.layers): return []
     name = "COPY_STALE" if abs(case.loss) < 10 * abs(exact) + 1e-9 else "COPY_BLOCK"
     return [Verdict(name, case.m["step"], f"every layer agrees with float64, and the loss is {case.loss:.5g} instead of {exact:.5g}: the target it was compared with is not the host's", "likely", f"with the host's target the same batch gives {exact:.4g}")]
+
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-08c
+def _check_not_a_number(case):
+    """The first operation on the way to the loss that makes NaN or infinity of numbers, and the place where that happens."""
+    if case.played is None or case.own is None or case.loss is None or math.isfinite(case.loss): return []
+    tape, of_loss = case.capture.tape, {id(op) for op in _loss_ops(case)}
+    used = _leading_to(tape["ops"], [tape["outputs"].get("loss"), *tape["outputs"].get("roots", [])])
+    for op in tape["ops"]:
+        kind = op["op"].split(".")[1].strip("_") if op["op"] != "mark" else ""
+        if not kind or kind in _MEANT or not op["out"] or op["out"][0] not in used: continue
+        for played, is_exact in ((case.played, True), (case.own, False)):
+            hit, name, exact = _makes_none(op, played), op["out"][0], case.played.values[op["out"][0]].detach()
+            if hit is None or not is_exact and float(exact.nan_to_num(math.inf)[hit].abs().max()) > _LARGEST.get(op["dtype"][0], math.inf): continue   # that is an overflow
+            after = case._try("repair", lambda n=name, v=exact: _loss_given(case, {n: v.nan_to_num(0.0, 0.0, 0.0)})) if is_exact else 0.0
+            if after is None or not math.isfinite(after): continue
+            rows = hit.reshape(len(hit), -1).any(1).nonzero().flatten().tolist() if hit.dim() else []
+            place = "the loss" if id(op) in of_loss else f"layer {op['layer']!r}" if op.get("layer") else "the net"
+            said = f"{kind} in {place} makes {int(hit.sum())} numbers that are none of arguments that are" + (f", in rows {_rows_text(rows)}" if rows else "") + (", in float64 too" if is_exact else f" in {op['dtype'][0]}; in float64 it does not")
+            return [Verdict("LOSS_EXP" if id(op) in of_loss else "ACT_OVERFLOW", case.m["step"], said, "proven" if is_exact else "likely", f"with zeros in their place the loss is {after:.4g}" if is_exact else "", where=dict(layers=[op.get("layer") or ""]))]
+    return []
+
+
+_MEANT = ("masked_fill", "where", "fill", "full", "full_like", "scalar_tensor", "triu", "tril", "to_copy", "empty", "empty_like", "new_full", "clone", "copy", "lift_fresh")
+
+
+def _makes_none(op, played):
+    """Mask of the entries of an operation's result that are no numbers while its arguments hold none such; None if there is none."""
+    out = played.values.get(op["out"][0])
+    args = [played.values.get(n) for n in _strings([op["args"], op.get("kwargs")]) if n in played.values]
+    if out is None or not out.is_floating_point() or not out.numel(): return None
+    args = [a.detach() for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    nan, wild = torch.isnan(out.detach()), ~torch.isfinite(out.detach())
+    if bool(nan.any()) and not any(bool(a.isnan().any()) for a in args): return nan
+    return wild if bool(wild.any()) and args and all(bool(torch.isfinite(a).all()) for a in args) else None
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-10
 def _check_certificate(case):
@@ -136,18 +185,6 @@ def _check_repeat(case):
     return []
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-14
-_RUNAWAY = ("exp", "expm1", "exp2", "div", "reciprocal", "pow", "log", "rsqrt", "sinh", "cosh", "log1p", "sqrt")
-
-
-def _loss_ops(case):
-    """Operations of the tape after the net's output."""
-    ops, out = case.capture.tape["ops"], case.capture.tape["outputs"].get("out")
-    ops = [op for op in ops if op["op"] != "mark"]
-    last = max((i for i, op in enumerate(ops) if out is not None and out in op["out"]), default=None)
-    if last is None: last = max((i for i, op in enumerate(ops) if op.get("layer")), default=-1)
-    return [op for op in ops[last + 1:] if op.get("grad", True)]
-
-
 def _check_loss(case):
     if case.played is None or case.capture.tape is None or not (_is_bad(case, case.loss) or abs(case.loss) > 1e3): return []
     found = (_runaway(case, op, 1.0 if abs(_usual_loss(case) or 1.0) > 1e3 else max(1.0, abs(_usual_loss(case) or 1.0))) for op in _loss_ops(case))
@@ -233,10 +270,27 @@ def _check_accumulated(case):
     if told or full and _stepped_without_zero(case):
         size = math.sqrt(sum(float(v.double().norm()) ** 2 for v in before.values())) if before else None
         return [Verdict("GRAD_ACCUM", case.m["step"], "backward added to gradients that the last optimiser step had already used" + (f" (norm {size:.3g})" if size else "") + numbers, "proven" if full or told else "likely")]
+    if thrown := _check_thrown(case, calls): return thrown
     n_backward = calls.count("backward")
     if exact and math.isfinite(cosine) and n_backward == 1 and not full and cosine > 0.999 and not 0.67 < ratio / _loss_scale(case) < 1.5 and _loss_scale(case) == 1.0:
         k = ratio
         if k > 1.5 and abs(k - round(k)) < 1e-3 and k < 16: return [Verdict("GRAD_ACCUM", case.m["step"], f"the gradient is {k:.3f} times that of this batch", "likely")]
+    return []
+
+# %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-17b
+def _check_thrown(case, calls):
+    """Backward called twice on one tensor, or the gradients of earlier parts of the batch set to zero before the step."""
+    if "backward" not in calls: return []
+    first, last = calls.index("backward"), len(calls) - 1 - calls[::-1].index("backward")
+    between = calls[first:last]
+    roots = ((case.capture.tape or {}).get("outputs") or {}).get("roots") or []
+    twice = case.capture.is_live and len(set(roots)) < len(roots)
+    if twice and "zero_grad" not in between:
+        return [Verdict("GRAD_ACCUM", case.m["step"], f"backward was called {len(roots)} times on {len(set(roots))} losses, with no zero_grad between: the gradient of one is counted {len(roots) - len(set(roots)) + 1} times", "proven")]
+    is_parts = "x.1" in case.capture.batch or (case.m.get("copy") or {}).get("n_pieces", 1) > 1
+    if is_parts and "zero_grad" in between and not {"step", "scaler_step"} & set(between):
+        n = between.count("backward") + 1
+        return [Verdict("GRAD_ACCUM", case.m["step"], f"zero_grad between the {n} backward calls of one step: the gradients of the parts before the last one are thrown away", "proven")]
     return []
 
 
@@ -274,11 +328,20 @@ def _check_calls(case):
         found.append(Verdict("CLIP_ORDER", case.m["step"], f"the gradients were clipped after the step had used them; {order}", "proven"))
     elif clips and "backward" in at and clips[-1] < max(i for i, w in enumerate(calls) if w == "backward") and step_at is not None and not any(c > at["backward"] for c in clips):
         found.append(Verdict("CLIP_ORDER", case.m["step"], f"the gradients were clipped before backward made them; {order}", "proven"))
-    elif (times := _root_over_loss(case)) is not None and math.isfinite(cosine) and cosine > 0.999 and 0.5 < ratio < 2:
+    elif (times := _root_over_loss(case)) is not None and math.isfinite(cosine) and cosine > 0.999 and 0.5 < ratio / _clip_factor(case) < 2:
         found.append(Verdict("UNSCALE_MISSING", case.m["step"], f"backward was called on {times:g} times the loss, and nothing divided the gradients{said}", "likely"))
     elif not found and math.isfinite(cosine) and cosine > 0.999 and ratio > 50 and not _is_distributed(case):
         found.append(Verdict("UNSCALE_MISSING", case.m["step"], f"the optimiser's gradient is {ratio:.5g} times that of the loss, with the same direction (cosine {cosine:.5f})", "likely"))
     return found
+
+
+def _clip_factor(case):
+    """By how much the clips of the norm shortened the gradient."""
+    factor = 1.0
+    for o in _order(case):
+        norm, most = number(o.get("norm")), number(o.get("max_norm"))
+        if o["what"] == "clip_norm" and isinstance(norm, (int, float)) and isinstance(most, (int, float)) and norm > most > 0: factor *= most / norm
+    return factor
 
 
 def _root_over_loss(case):
@@ -328,8 +391,11 @@ def _check_optimizer(case):
     apart = _apart_means(case, m, v)
     bad = [k for k, t in (m | v).items() if not bool(torch.isfinite(t.double()).all())]
     for d in case.why("state"):
+        if d.get("gone"): return [Verdict("OPT_STATE_LOST", case.m["step"], f"between {d['between']} {d['n_before'] - d['n_after']} of {d['n_before']} running means are gone, and no optimiser step took them", "proven")]
         sizes = ", ".join(f"{float(number(a)):.3g} to {float(number(b)):.3g}" for a, b in list(zip(d["before"], d["after"]))[:2])
         return [Verdict("OPT_STATE_LOST", case.m["step"], f"{_names(d['means'])} changed between {d['between']} (norms {sizes}), and the count of steps went on", "proven", where=dict(params=d["means"]))]
+    if lost and all(v[k].dtype == torch.float16 for k in lost):
+        return [Verdict("OPT_PRECISION", case.m["step"], f"the mean squares of {_names(lost)} are float16 and zero beside means that are not: squares below 6e-8 do not fit", "proven", where=dict(params=lost))]
     if lost: return [Verdict("OPT_STATE_LOST", case.m["step"], f"the running means of {_names(lost)} do not belong together: one is zero where the other is not", "proven", where=dict(params=lost))]
     found = _check_short(case, params, post) or apart or _check_momentum(case) or _check_forgotten(case)
     if found: return found
@@ -490,7 +556,7 @@ def _shorter_step(case, ref):
     return False, ""
 
 # %% ../nbs/04_training/22_diagnosing.ipynb #20-diagnosing-28
-_CHECKS = [*DATA_CHECKS, ("batch norm", _check_batch_norm), ("forward", _check_forward), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
+_CHECKS = [*DATA_CHECKS, ("batch norm", _check_batch_norm), ("forward", _check_forward), ("numbers that are none", _check_not_a_number), ("loss against float64", _check_loss_value), ("certificate", _check_certificate),
            ("repeated forward", _check_repeat), ("loss", _check_loss), ("slope of the loss", _check_slope), ("width of the gradient", _check_wide), ("gradient", _check_accumulated), ("order of calls", _check_calls), ("gradient against float64", _check_gradient),
            ("optimiser", _check_optimizer), ("learning rate", _check_rate), ("next step", _check_divergence)]
 _RANK = {"proven": 0, "likely": 1, "unknown": 2}
@@ -532,6 +598,8 @@ def _choose(asked):
         blown |= any(w.get("trigger") == "nonfinite" for w in case.m.get("why", []))
         norm = number(case.m.get("grad_norm"))
         said = "" if norm is None or math.isfinite(norm) else f", its gradient norm {norm}" + (" (in float64 the gradient is finite)" if case.exact and all(bool(torch.isfinite(v).all()) for v in case.exact.values()) else "")
+        told = next((f"{d['what']} is {d['value']}, the contract says {d['limit']}" for d in case.why("contract") if d.get("what") in ("x_abs", "y_abs")), None)
+        if told and not blown: return [Verdict("UNKNOWN", case.m["step"], f"the batch of step {case.m['step']} breaks the contract: {told}; every check that could be asked is in order", "unknown")]
         if blown: return [Verdict("UNKNOWN", case.m["step"], f"the loss of step {case.m['step']} is {loss}, usually {usual}{said}; every check that could be asked is in order", "unknown")]
     return [Verdict("HEALTHY", asked[-1][0].m["step"], f"{len(asked)} recorded steps, nothing broken", "proven")]
 

@@ -270,6 +270,12 @@ for _method in (_before_backward, _poison, _after_backward, _clipped): setattr(_
 def _copies(named): return {n: t.detach().clone() for n, t in named.items() if isinstance(t, torch.Tensor)}
 
 
+def _dense(g): return g.to_dense() if g.is_sparse else g      # of an embedding with `sparse=True`
+
+
+def _norm_of(grads): return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([g.coalesce().values() if g.is_sparse else g for g in grads])))
+
+
 class _Capture:
     """Copies of state, gradients and generators around one step."""
     def __init__(self, rec, step):
@@ -280,7 +286,7 @@ class _Capture:
     def grads_of(self, rec, stage):
         """Keep a copy of all gradients under `stage`; the first one of each stage counts, except that backwards add up."""
         if stage in ("before", "unscaled", "step") and any(n.startswith(stage + ":") for n in self.grads): return
-        self.grads.update((f"{stage}:{n}", p.grad.detach().clone()) for n, p in rec._named.items() if p.grad is not None)
+        self.grads.update((f"{stage}:{n}", _dense(p.grad.detach()).clone()) for n, p in rec._named.items() if p.grad is not None)
 
 
 def _state(self, has_optimizer=True):
@@ -356,6 +362,18 @@ def _custom_nodes(root):
         if isinstance(node, torch.autograd.function.BackwardCFunction): found.add(type(node).__name__.removesuffix("Backward"))
         todo += [n for n, _ in node.next_functions]
     return sorted(found)
+
+
+def _leading_to(ops, goals) -> set:
+    """Names of all tensors on the tape from which one of `goals` was computed."""
+    todo, seen, makers = [*goals], set(), {}
+    for e in ops: [makers.setdefault(n, []).append(e) for n in e.get("out", []) if n]
+    while todo:
+        name = todo.pop()
+        if name in seen or name is None: continue
+        seen.add(name)
+        todo += [n for e in makers.get(name, []) for n in _strings([e.get("args"), e.get("kwargs")])]
+    return seen
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-22
 class Recorder:
@@ -465,8 +483,8 @@ def _begin(self):
     self._tapes, self._lines, self._pending, self._limit, self._order_facts = {}, deque(maxlen=64), [], None, set()
     self._losses, self._ys, self._xs, self._y_medians, self._unwritten = *(deque(maxlen=64) for _ in range(4)), []
     self._is_dirty = self._y_matched = self._has_matched = self._is_closed = self._live_next = self._has_reference = self._seen_backward = False
-    self._is_fresh, self._started, self._ranks, self._n_moved, self._n_restated = True, time.time(), None, 0, 0
-    self._close_until, self._leaf_hooks, self._words, self._free = 0, [], None, {}
+    self._is_fresh, self._started, self._ranks, self._n_moved, self._n_restated, self._n_scaled = True, time.time(), None, 0, 0, 0
+    self._close_until, self._leaf_hooks, self._words, self._words_of, self._free = 0, [], None, {}, {}
     self._took, self._began = {name: deque(maxlen=64) for name in ("plain", "look", "live")}, 0.0
     self._world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     self._rank = dist.get_rank() if self._world > 1 else 0
@@ -558,20 +576,12 @@ def _copy_batch(self, s):
 
 
 def _norms(self):
-    with torch.no_grad(): return torch.stack(torch._foreach_norm(self._watched))
-
-
-def _means(self):
-    """`[(parameter, key, tensor)]`: the running means that the optimizer keeps."""
-    return [(p, key, t) for p, facts in self.opt.state.items() for key, t in facts.items() if isinstance(t, torch.Tensor) and t.ndim and t.numel() and t.is_floating_point() and t.device == self._device]
-
-
-def _state_norms(self):
-    """Norms of the optimizer's running means, and its first count of steps; None for what it has not got."""
-    means, count = [t.detach() for _, _, t in _means(self)], next((facts["step"] for facts in self.opt.state.values() if "step" in facts), None)
-    with torch.no_grad(): norms = torch._foreach_norm(means) if means else []
-    if len({n.dtype for n in norms}) > 1: norms = [n.float() for n in norms]
-    return (torch.stack(norms) if norms else None), count.clone() if isinstance(count, torch.Tensor) else count
+    """Norms of the weights (P,), and of a small net on the CPU the sums of their words: a sign, or a bit of a small weight, leaves a norm as it is."""
+    with torch.no_grad(): norms = torch.stack(torch._foreach_norm(self._watched))
+    if not self._is_small or self._device.type != "cpu": return norms, None
+    for k, p in enumerate(self._watched):                    # the view stays good as long as the weight lives there
+        if k not in self._words_of or self._words_of[k][0] != p.data_ptr() or not p.is_contiguous(): self._words_of[k] = p.data_ptr(), _words(p)
+    return norms, [int(self._words_of[k][1].sum()) for k in range(len(self._watched))]
 
 
 def _open_step(self, only_inside=True):
@@ -641,6 +651,25 @@ def _give_back(self, s):
     s.host = {}
 
 
+def _words(t):
+    """The memory of `t` as whole numbers; a copy of it where it does not lie in one piece."""
+    a = t.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return a.view(np.int64) if a.nbytes % 8 == 0 else a
+
+
+def _means(self):
+    """`[(parameter, key, tensor)]`: the running means that the optimizer keeps."""
+    return [(p, key, t) for p, facts in self.opt.state.items() for key, t in facts.items() if isinstance(t, torch.Tensor) and t.ndim and t.numel() and t.is_floating_point() and t.device == self._device]
+
+
+def _state_norms(self):
+    """Norms of the optimizer's running means, and its first count of steps; None for what it has not got."""
+    means, count = [t.detach() for _, _, t in _means(self)], next((facts["step"] for facts in self.opt.state.values() if "step" in facts), None)
+    with torch.no_grad(): norms = torch._foreach_norm(means) if means else []
+    if len({n.dtype for n in norms}) > 1: norms = [n.float() for n in norms]
+    return (torch.stack(norms) if norms else None), count.clone() if isinstance(count, torch.Tensor) else count
+
+
 def _after_forward(self, module, args, out):
     s = self._open_step()
     if s is not None and s.out is None and torch.is_grad_enabled(): s.out = out
@@ -670,7 +699,7 @@ def _before_step(self, opt, args, kwargs):
     self._has_closure = bool(args and callable(args[0])) or callable(kwargs.get("closure"))
     s.hidden = None
     grads = [p.grad for p in self._params if p.grad is not None]
-    if grads and s.n_clipped < len(grads): s.norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    if grads and s.n_clipped < len(grads): s.norm = _norm_of(grads)
     s.lr = float(opt.param_groups[0]["lr"])
     s.note("step", lr=[g["lr"] for g in opt.param_groups] if len(opt.param_groups) > 1 else [s.lr])
     if self._wait: self._decide_now(s)
@@ -727,7 +756,7 @@ def _is_bad_here(self, s):
     bad = ~torch.isfinite(loss)
     y = _abs_max_there(s.y_abs, loss.device).float() if s.y_abs is not None else torch.ones((), device=loss.device)
     bad |= loss > self._loss_limit(y)
-    if s.y_abs is not None and len(self._ys) >= 8: bad |= ~(y <= max(1e3, 1e4 * self._typical_values()[1]))
+    if s.y_abs is not None and len(self._ys) >= 8: bad |= y > max(1e3, 1e4 * self._typical_values()[1])
     for value, limit in ((s.x_abs, self.contract and self.contract.x_abs), (s.y_abs, self.contract and self.contract.y_abs)):
         if value is not None and limit is not None: bad |= ~(_abs_max_there(value, loss.device) <= limit)
     return bad
@@ -799,6 +828,7 @@ def _judge(self, s):
     if self.contract is not None:
         for fact in self.contract.broken(s.host.get("x"), s.host.get("y"), x_abs if x_abs is not None else _abs_max(_range(s.host["x"])) if "x" in s.host else None, y_abs, s.columns):
             trigger("contract", **fact)
+    self._judge_raw(s, trigger)
     typical_x = self._typical_values()[2]
     self._judge_size(s, trigger, y_abs)
     if x_abs is not None and len(self._xs) >= 8 and x_abs > 1e6 * max(typical_x, 1.0): trigger("input", value=x_abs, median=typical_x)
@@ -811,26 +841,23 @@ def _judge(self, s):
     return found
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-36
-def _median(self): return statistics.median(self._losses) if self._losses else None
-def _usual_order(self): return self._orders.most_common(1)[0][0].split() if self._orders else None
-
-
 def _judge_weights(self, s, trigger):
     """Weights at this forward against those that the last optimizer step left."""
     left, number = s.left
-    if torch.equal(s.before, left): return
-    moved = (s.before != left) & ~(torch.isnan(s.before) & torch.isnan(left))
+    (now, sums), (left, old) = s.before, left
+    if sums == old and (sums is not None or torch.equal(now, left)): return
+    moved = (now != left) & ~(torch.isnan(now) & torch.isnan(left)) if sums is None else torch.tensor([a != b for a, b in zip(sums, old)])
     if not bool(moved.any()): return
     self._n_moved += s.number - number == 1
     if self._n_moved > 2 and self._n_moved > s.number // (2 * self.look): return    # somebody writes weights at every step, and means it
     if s.number - number > 1:                                # steps in between were not looked at: more than they can have moved
         sizes = torch.tensor([float(p.numel()) for p in self._watched], device=left.device)
-        moved = (s.before - left).abs() > 1e3 * (left + (s.number - number) * max(float(g["lr"]) for g in self.opt.param_groups) * sizes.sqrt() + 1e-3)
+        moved = (now - left).abs() > 1e3 * (left + (s.number - number) * max(float(g["lr"]) for g in self.opt.param_groups) * sizes.sqrt() + 1e-3)
         if not bool(moved.any()): return
     names = [n for n, p in self._named.items() if p.numel()]
     at = [k for k, m in enumerate(moved.tolist()) if m]
     trigger("weights", between=f"end of step {number} and forward of {s.number}", params=[names[k] for k in at][:32], n_params=len(at),
-            before=left[at].tolist()[:32], after=s.before[at].tolist()[:32])
+            before=left[at].tolist()[:32], after=now[at].tolist()[:32])
 
 
 def _judge_copy(self, s, trigger):
@@ -849,6 +876,10 @@ def _judge_copy(self, s, trigger):
 def _judge_state(self, s, trigger):
     """The optimizer's running means at this forward against those that its last step left, while its count of steps is the same."""
     (now, count), (left, old), number = s.state
+    if left is not None and number == s.number - 1 and (now is None or len(now) < len(left)):
+        self._n_restated += 1
+        if self._n_restated <= 2: trigger("state", between=f"end of step {number} and forward of {s.number}", gone=True, n_before=len(left), n_after=0 if now is None else len(now))
+        return
     if now is None or left is None or now.shape != left.shape or number != s.number - 1 or (count is None) != (old is None) or torch.equal(now, left): return
     if count is not None and float(count) != float(old): return     # another state, with its own count: it belongs together
     at = ((now - left).abs() > 1e-5 * torch.maximum(now.abs(), left.abs())).nonzero().flatten().tolist()
@@ -857,8 +888,11 @@ def _judge_state(self, s, trigger):
     names = [f"{self._name_of_param.get(id(p), '?')}:{key}" for p, key, _ in _means(self)]
     trigger("state", between=f"end of step {number} and forward of {s.number}", means=[names[k] for k in at][:32], before=left[at].tolist()[:32], after=now[at].tolist()[:32])
 
-
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-37
+def _median(self): return statistics.median(self._losses) if self._losses else None
+def _usual_order(self): return self._orders.most_common(1)[0][0].split() if self._orders else None
+
+
 def _judge_target(self, s, trigger):
     """The target that the loss used, where the tape shows it, against the target of the batch; and one that was written in place."""
     y = s.host.get("y")
@@ -901,7 +935,7 @@ def _broken_order(words, order, has_scale, grads_old, seen_backward) -> list:
 
 def _old_gradients(self, s):
     """Norm of the gradients that backward will be added to: the optimizer has already used them, or a backward outside of the recorded steps left them."""
-    with torch.no_grad(): norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm([p.grad for p in self._params if p.grad is not None]))))
+    with torch.no_grad(): norm = float(_norm_of([p.grad for p in self._params if p.grad is not None]))
     s.grads_old = ("left" if self._is_fresh else True) if norm > 0 or norm != norm else False
     return norm if s.grads_old else "zeroed"
 
@@ -925,22 +959,21 @@ def _learn_path(self, tape):
     elif goal is not None: self._paths["plain"] += 1
     if getattr(self, "_n_changed", 0) >= 2 and not self._paths["plain"]: self._paths["changed"] += 1
 
-def _leading_to(ops, goals) -> set:
-    """Names of all tensors on the tape from which one of `goals` was computed."""
-    todo, seen, makers = [*goals], set(), {}
-    for e in ops: [makers.setdefault(n, []).append(e) for n in e.get("out", []) if n]
-    while todo:
-        name = todo.pop()
-        if name in seen or name is None: continue
-        seen.add(name)
-        todo += [n for e in makers.get(name, []) for n in _strings([e.get("args"), e.get("kwargs")])]
-    return seen
+def _judge_raw(self, s, trigger):
+    """Rows that are their own raw values, where no row was before: they went past the scaler."""
+    x, raw = s.host.get("x"), s.host.get("raw")
+    if x is None or raw is None or not s.is_close or x.shape != raw.shape or x.ndim < 2: return
+    n = int((x == raw.to(x.dtype)).reshape(len(x), -1).all(1).sum())
+    if n == 0: self._n_scaled += 1
+    elif self._n_scaled >= 8: trigger("contract", what="raw", value=n, limit=0)
 
 
 def _judge_size(self, s, trigger, y_abs):
     """The targets against those of earlier batches: the largest, which may be a tail, and their median, which no tail moves."""
     if y_abs is None: return
     typical, most = self._typical_values()[1], max(self._y_medians, default=0.0)
+    is_left_out = all(v is not None and math.isfinite(v) for v in (s.loss_read, s.norm_read))
+    if not math.isfinite(y_abs) and is_left_out: return      # a target that is not known yet, and a loss that knows
     if not math.isfinite(y_abs) or (len(self._ys) >= 8 and y_abs > 1e4 * max(typical, 1e-30) and y_abs > 1e3): return trigger("target", value=y_abs, median=typical)
     may_be = len(self._y_medians) >= 8 and y_abs > 20 * most > 0
     if s.host["y"].numel() < 16 or not (may_be or s.number < 64 or s.number % 8 == 0): return
@@ -949,7 +982,7 @@ def _judge_size(self, s, trigger, y_abs):
     else: self._y_medians.append(median)
 
 
-for _method in (_judge_target, _judge_state, _judge_size, _loss_limit, _typical_values, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
+for _method in (_judge_target, _judge_raw, _judge_state, _judge_size, _loss_limit, _typical_values, _judge, _median, _usual_order, _judge_weights, _judge_copy, _old_gradients, _learn_path): setattr(Recorder, _method.__name__, _method)
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-40
 def _ended(self, s):
@@ -1117,7 +1150,7 @@ def _write(self, s, kind):
     files = {"pre": capture.pre if capture is not None else {}, "post": (capture.post or {}) if capture is not None else {}, "rng": dict(s.rng)}
     files["batch"] = _batch_tensors(self, s, tape, consts)
     played, gradients = _rerun(self, s, capture, tape, notes) if capture is not None and tape is not None else (None, {})
-    files["grads"] = (dict(capture.grads) if capture is not None else {}) | {f"rerun:{n}": g for n, g in gradients.items()}
+    files["grads"] = (dict(capture.grads) if capture is not None else {}) | {f"rerun:{n}": _dense(g) for n, g in gradients.items()}
     files["acts"] = dict(consts) | ({f"live:{n}": t for n, t in capture.layers.items()} if capture is not None and capture.tape is not None else {}) | ({f"rerun:{n}": ts[0].detach()[:256] for n, ts in played.layers.items() if ts[0].ndim} if played is not None else {})
     files, left_out = _within(files, self.max_bytes)
     tape_text = json.dumps(plain_json(tape), allow_nan=False) if tape is not None else None
@@ -1151,6 +1184,8 @@ def _scaler_tensors(scaler):
     for key, names in dict(center=("center_", "mean_", "min_", "center", "mean"), scale=("scale_", "scale", "std")).items():
         value = next((getattr(scaler, n) for n in names if getattr(scaler, n, None) is not None and not callable(getattr(scaler, n))), None)
         if value is not None and np.asarray(value).dtype.kind in "fiu": found[key] = torch.tensor(np.asarray(value, dtype=np.float64))
+    if hasattr(scaler, "min_") and "scale" in found:         # scikit-learn's MinMaxScaler multiplies: x * scale_ + min_
+        found = dict(center=-found["center"] / found["scale"], scale=1 / found["scale"])
     return found
 
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-46
@@ -1219,7 +1254,7 @@ def _acts(self, s, played):
 
 
 def _copy_facts(self, s, tape):
-    facts = dict(path=getattr(self, "path", None), is_plain="changed" not in self._paths, name=getattr(s, "input_name", None), is_same=s.is_same, is_previous=None)
+    facts = dict(path=getattr(self, "path", None), is_plain="changed" not in self._paths, name=getattr(s, "input_name", None), is_same=s.is_same, is_previous=None, n_pieces=len(s.pieces or [s]))
     name = facts["name"]
     if name in s.host and s.x_dev is not None:
         facts |= _difference(s.host[name], s.x_dev)

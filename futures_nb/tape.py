@@ -247,7 +247,7 @@ class Played:
         root = sum(r.sum() for r in self.roots)
         if not leaves or not isinstance(root, torch.Tensor) or not root.requires_grad: return {n: torch.zeros_like(t) for n, t in leaves.items()}
         found = torch.autograd.grad(root, list(leaves.values()), allow_unused=True)
-        return {n: torch.zeros_like(t) if g is None else g for (n, t), g in zip(leaves.items(), found)}
+        return {n: torch.zeros_like(t) if g is None else g.to_dense() if g.is_sparse else g for (n, t), g in zip(leaves.items(), found)}
 
 # %% ../nbs/04_training/18_tape.ipynb #16-tape-14
 def _cast(t, dtype, device):

@@ -14,7 +14,6 @@ other while they spin: run it on a quiet machine with two cores.
 """
 import argparse
 import importlib
-import inspect
 import itertools
 import json
 import logging

@@ -71,7 +71,7 @@ def main():
             rows = [row for row in json.loads(path.read_text())["rows"] if row["market"] != name] if path.is_file() else []
             for kind in ("return", "realised_vol"):
                 config = fnb.RunConfig(out=f"runs/markets/{name}_{kind}", leaks=kind == "return", data=data, target=TargetConfig(kind=kind), train=TrainConfig(epochs=epochs if kind == "return" else 60))
-                if name == "es_daily": config = replace(config, rows="all")
+                if name == "es_daily": config = replace(config, rows="daily")
                 start = time.perf_counter()
                 rows.append(key_lines(name, kind, fnb.run(config), time.perf_counter() - start))
                 print(json.dumps({k: rows[-1][k] for k in ("market", "kind", "seconds", "rows", "sentence")}))

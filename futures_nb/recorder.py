@@ -136,6 +136,21 @@ def _abs_max_there(found, device):
     """The same without waiting for the device."""
     return torch.maximum(-found[0], found[1]).to(device)
 
+
+def _copy_of(self, t):
+    """A copy of `t`, in memory that a step which left the ring has given back: fresh pages cost more than the copying."""
+    free = self._free.get((t.shape, t.dtype, t.device))
+    return free.pop().copy_(t.detach()) if free else t.detach().clone()
+
+
+def _give_back(self, s):
+    """The memory of the batch of `s`, which left the ring."""
+    if not self._wait and any(o is s for o in self._pending): return
+    if s.capture is not None or s is self._last_live or s.is_live or s.triggers or s.pieces: return
+    for n, t in s.host.items():
+        if t is not s.tensors.get(n) and t.is_contiguous() and t.nbytes <= 8e6: self._free.setdefault((t.shape, t.dtype, t.device), []).append(t)
+    s.host = {}
+
 # %% ../nbs/04_training/19_recorder.ipynb #17-recorder-13
 class _Listening:
     """Between `start` and `stop`, `backward`, `autograd.grad` and the clipping functions report to the step of `rec` before they work."""
@@ -274,21 +289,6 @@ def _dense(g): return g.to_dense() if g.is_sparse else g      # of an embedding 
 
 
 def _norm_of(grads): return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([g.coalesce().values() if g.is_sparse else g for g in grads])))
-
-
-def _copy_of(self, t):
-    """A copy of `t`, in memory that a step which left the ring has given back: fresh pages cost more than the copying."""
-    free = self._free.get((t.shape, t.dtype, t.device))
-    return free.pop().copy_(t.detach()) if free else t.detach().clone()
-
-
-def _give_back(self, s):
-    """The memory of the batch of `s`, which left the ring."""
-    if not self._wait and any(o is s for o in self._pending): return
-    if s.capture is not None or s is self._last_live or s.is_live or s.triggers or s.pieces: return
-    for n, t in s.host.items():
-        if t is not s.tensors.get(n) and t.is_contiguous() and t.nbytes <= 8e6: self._free.setdefault((t.shape, t.dtype, t.device), []).append(t)
-    s.host = {}
 
 
 class _Capture:

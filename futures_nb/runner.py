@@ -8,7 +8,7 @@ __all__ = ['FITTED', 'AS_IN_FIT', 'check_run', 'has_work', 'claim_run', 'bars_di
            'learning_rows', 'still_columns', 'majority_sign', 'rivals_of', 'learned_target', 'log_ratio', 'with_labels',
            'as_returns', 'judged_frame', 'one_thread', 'net_of', 'fit_fold', 'fit_folds', 'fold_facts', 'Clock', 'run',
            'problem', 'never_known', 'history_of', 'look_before', 'cost_of', 'price_leaks', 'write_frame',
-           'judge_direction', 'judge_intervals', 'rivals_frame', 'orders_sentence', 'moves_facts', 'judge_volatility',
+           'judge_direction', 'rivals_frame', 'orders_sentence', 'moves_facts', 'judge_intervals', 'judge_volatility',
            'net_facts', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
@@ -41,7 +41,7 @@ from .dataset import make_dataset
 from .demo import demo_bars
 from .exploring import explore
 from .features import FEATURES, make_features
-from .judgement import direction_facts, head_facts, loss_apart, plain, regime_facts, trade_signals, volatility_facts, volatility_forecasts
+from .judgement import direction_facts, head_facts, as_plain, loss_apart, regime_facts, trade_signals, volatility_facts, volatility_forecasts
 from .leaks import leak_prices
 from .ledger import Ledger
 from .power import power_panel
@@ -494,21 +494,8 @@ def judge_direction(config, bars, vix, said, out) -> tuple[dict, pd.Series]:
         frames = {"predictions": predictions, "rivals": rivals_frame(said), "backtest": result.bars, "daily": result.daily.to_frame("pnl"), "trades": result.trades}
         for file, frame in frames.items(): write_frame(out / f"{file}.parquet", frame)
     facts = direction_facts({k: f for k, f in said.items() if k != "majority"}, constant=said["majority"])
-    facts |= {"backtest": plain(result.to_dict()), "money": money | {"orders": orders_sentence(config)}, "regimes": regime_facts(result.daily, bars, vix), "moves": moves_facts(config, bars, vix, predictions)}
+    facts |= {"backtest": as_plain(result.to_dict()), "money": money | {"orders": orders_sentence(config)}, "regimes": regime_facts(result.daily, bars, vix), "moves": moves_facts(config, bars, vix, predictions)}
     return facts, result.daily
-
-
-def judge_intervals(config, bars, vix, predictions, out):
-    """Intervals of 90 % around the forecasts, in units of the volatility known then, and how often they held: intervals.parquet and conformal.json; why not, where there are too few rows. The first rank alone does it."""
-    if not is_writer(): return
-    t = config.target
-    unit = predictions["y_hat"] if t.is_volatility else known_volatility(bars, t.horizon_value).reindex(predictions.index)
-    try:
-        found = conformal_intervals(predictions.assign(unit=unit.where(unit > 0)), scale="unit")
-        told = coverage_table(found, past_regimes(bars, vix)).to_dict()
-        write_frame(out / "intervals.parquet", found[["low", "high"]])
-    except DataError as why: told = {"why": str(why)}
-    write_whole(out / "conformal.json", json.dumps(told, allow_nan=False).encode())
 
 
 def rivals_frame(said) -> pd.DataFrame:
@@ -536,6 +523,19 @@ def moves_facts(config, bars, vix, predictions) -> dict | None:
     said = {m: predictions.loc[keep, ["t1"]].assign(y=y[keep], y_hat=np.sqrt(models.loc[keep, m])) for m in (first, *(m for m in models if m != first))}
     return volatility_facts(said, models.attrs["left_out"], judge="last")
 
+
+# %% ../nbs/06_running/03_runner.ipynb #03-runner-28d2
+def judge_intervals(config, bars, vix, predictions, out):
+    """Intervals of 90 % around the forecasts, in units of the volatility known then, and how often they held: intervals.parquet and conformal.json; why not, where there are too few rows. The first rank alone does it."""
+    if not is_writer(): return
+    t = config.target
+    unit = predictions["y_hat"] if t.is_volatility else known_volatility(bars, t.horizon_value).reindex(predictions.index)
+    try:
+        found = conformal_intervals(predictions.assign(unit=unit.where(unit > 0)), scale="unit")
+        told = coverage_table(found, past_regimes(bars, vix)).to_dict()
+        write_frame(out / "intervals.parquet", found[["low", "high"]])
+    except DataError as why: told = {"why": str(why)}
+    write_whole(out / "conformal.json", json.dumps(told, allow_nan=False).encode())
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-28e
 def judge_volatility(config, bars, vix, said, out) -> tuple[dict, None]:

@@ -8,6 +8,7 @@ The direction of the next session is learned from all rows of minute and hourly 
 """
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -72,6 +73,7 @@ def main():
             for kind in ("return", "realised_vol"):
                 config = fnb.RunConfig(out=f"runs/markets/{name}_{kind}", leaks=kind == "return", data=data, target=TargetConfig(kind=kind), train=TrainConfig(epochs=epochs if kind == "return" else 60))
                 if name == "es_daily": config = replace(config, rows="daily")
+                shutil.rmtree(config.out, ignore_errors=True)
                 start = time.perf_counter()
                 rows.append(key_lines(name, kind, fnb.run(config), time.perf_counter() - start))
                 print(json.dumps({k: rows[-1][k] for k in ("market", "kind", "seconds", "rows", "sentence")}))

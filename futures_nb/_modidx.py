@@ -2147,6 +2147,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                            'futures_nb/power.py'),
                                   'futures_nb.power._horizon_row': ('05_evaluation/power.html#_horizon_row', 'futures_nb/power.py'),
                                   'futures_nb.power._prices': ('05_evaluation/power.html#_prices', 'futures_nb/power.py'),
+                                  'futures_nb.power._uniqueness': ('05_evaluation/power.html#_uniqueness', 'futures_nb/power.py'),
                                   'futures_nb.power.break_even_accuracy': ( '05_evaluation/power.html#break_even_accuracy',
                                                                             'futures_nb/power.py'),
                                   'futures_nb.power.detectable_sharpe': ( '05_evaluation/power.html#detectable_sharpe',

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .backtest import YEAR, Cost
-from .labels import markets_in, row_dates
+from .labels import label_uniqueness, markets_in, row_dates
 from .schema import DataError, check_schema
 from .scores import detectable_edge
 
@@ -115,9 +115,15 @@ class PowerPanel:
         return {"sentence": self.sentence(), "facts": facts} | {name: t.reset_index().to_dict("split", index=False) for name, t in zip(("claims", "horizons"), self.tables())}
 
 # %% ../nbs/05_evaluation/06_power.ipynb #06-power-19
+def _uniqueness(labelled) -> np.ndarray:
+    """Of each label among the rows that are given, by when it is known; their weights where nothing says when."""
+    if "t1" in labelled and labelled["t1"].notna().all(): return label_uniqueness(labelled.index.get_level_values("ts"), labelled["t1"])
+    return labelled["weight"].to_numpy(np.float64) if "weight" in labelled else np.ones(len(labelled))
+
+
 def _horizon_row(target, price, cost, n_seen):
     ok = target["y"].notna().to_numpy()
-    move, weight = moves_of(target)[ok], target["weight"].to_numpy(np.float64)[ok] if "weight" in target else np.ones(int(ok.sum()))
+    move, weight = moves_of(target)[ok], _uniqueness(target[ok])
     known = np.isfinite(move)
     if not known.any(): raise DataError("power_panel: no label of the target has a return; give a target with labels")
     mean = float(np.average(move[known], weights=weight[known]))

@@ -1695,6 +1695,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                               'futures_nb/judgement.py'),
                                       'futures_nb.judgement.regime_facts': ( '05_evaluation/judgement.html#regime_facts',
                                                                              'futures_nb/judgement.py'),
+                                      'futures_nb.judgement.robust_interval': ( '05_evaluation/judgement.html#robust_interval',
+                                                                                'futures_nb/judgement.py'),
                                       'futures_nb.judgement.session_variances': ( '05_evaluation/judgement.html#session_variances',
                                                                                   'futures_nb/judgement.py'),
                                       'futures_nb.judgement.trade_facts': ( '05_evaluation/judgement.html#trade_facts',

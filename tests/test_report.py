@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from futures_nb.judgement import direction_facts, plain, regime_facts, trade_signals
+from futures_nb.judgement import as_plain, direction_facts, regime_facts, trade_signals
 from futures_nb.report import SECTIONS, make_report
 from futures_nb.schema import DataError, make_index
 from futures_nb.sections import REQUIRED
@@ -45,7 +45,7 @@ def run_folder(folder, **more):
     p = pd.DataFrame({"y": y, "y_hat": rng.normal(0, 0.001, len(y)), "fold": 0, "t1": closes[1:]}, bars.index[:-1])
     result, money = trade_signals(p, bars, margin=9000.0, n_draws=100)
     facts = {"status": "finished", "n_trials": 12, "data": {"real": "Real words.", "simulated": "Simulated words."}, "target": {"kind": "return"},
-             "backtest": plain(result.to_dict()), "money": money, "regimes": regime_facts(result.daily, bars, n_draws=500), "training": {"clip": 1.0},
+             "backtest": as_plain(result.to_dict()), "money": money, "regimes": regime_facts(result.daily, bars, n_draws=500), "training": {"clip": 1.0},
              "folds": [{"n_train": 9, "train_from": "2022-01-01", "train_to": "2022-12-01", "test_from": "2023-01-03", "test_to": "2023-06-29"}]}
     facts |= direction_facts({"net": p, "zero": p.assign(y_hat=0.0), "up": p.assign(y_hat=0.001)}, n_draws=100) | more
     (folder / "folds" / "00").mkdir(parents=True)

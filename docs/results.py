@@ -17,6 +17,7 @@ many.** Each table is drawn from the file that the command above it writes.
 """
 RACES, LEFT_OUT = ("median_s", "median_s_extrapolated"), ("ratio_to_ours", "sample", "step", "first_call_s")
 SIZES = {"mb": "MB", "gb": "GB", "megabytes": "MB"}
+CHAPTERS = ("markets",)   # results that a chapter shows
 
 
 def about(script):
@@ -115,9 +116,14 @@ def results_page(folder=ROOT / "benchmarks"):
     """Markdown of all results of `folder`, one section a file, in order of their names."""
     page = INTRO
     for path in sorted((folder / "results").glob("*.json")):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        title, command, prose = about(folder / f"{path.stem}.py")
+        if path.stem in CHAPTERS: continue
+        told, script, part = json.loads(path.read_text(encoding="utf-8")), folder / f"{path.stem}.py", ""
+        if not script.is_file():                             # a part of a benchmark, in a file of its own: training_ranks.json
+            name, part = path.stem.rsplit("_", 1)
+            script = folder / f"{name}.py"
+        title, command, prose = about(script)
         title, _, what = title.partition(": ")
+        if part: title, what, command, prose = f"{title}, {part}", "", f"{command.split('  ')[0].strip()} --parts {part}", ""
         where = [told["machine"], *(f"{name} {v}" for name, v in told["versions"].items()), f"commit {told['commit']}", told["date"]]
         if told.get("threads"): where.insert(1, f"OMP_NUM_THREADS {told['threads']}")
         if "load_before" in told: where.insert(1, f"load {told['load_before']} before")

@@ -10,9 +10,11 @@ import math
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numba import njit
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.nn.parallel import DistributedDataParallel
 
 from .heads import Head
 from .losses import LOSSES, direction, huber, make_loss, row_weight
@@ -199,10 +201,11 @@ class StepByHand:
         loss: str = "huber",
         clip: float = 1.0,  # Largest norm of all gradients together
         fuse=None,          # A `Fuse`
+        n_processes: int = 1, # That take shares of each batch: their gradients are averaged in one call
     ):
         why = why_autograd(net, optimizer, loss)
         if why is not None: raise DataError(f"StepByHand: {why}; use train_step")
-        self.net, self.optimizer, self.loss, self.clip, self.fuse, self.n_autograd = net, optimizer, loss, clip, fuse, 0
+        self.net, self.optimizer, self.loss, self.clip, self.fuse, self.n_processes, self.n_autograd = net, optimizer, loss, clip, fuse, n_processes, 0
         self.of_out, self.kind = make_loss(loss, net), {huber: 0, direction: 1}.get(make_loss(loss, net))
         layers = [*(m for m in net.body if isinstance(m, nn.Linear)), net.readout]
         at = {p: pair for p, *pair in zip(optimizer.params, *optimizer.views[:2])}
@@ -215,7 +218,9 @@ class StepByHand:
 
     def __call__(self, batch, total=None) -> StepResult:
         group = batch if isinstance(batch[0], (tuple, list)) else [batch]
+        if self.n_processes > 1: group = [part for part in group if len(part[0])]        # a short batch may leave nothing for this one
         if any(self.hooks) or not all(self._is_plain(*part) for part in group):
+            if self.n_processes > 1: raise DataError("StepByHand: hooks were set, or a batch is of another kind, and the other processes do not know; pass by_hand=False")
             self.n_autograd += 1
             return train_step(self.net, batch, self.optimizer, loss=self.loss, clip=self.clip, total=total, fuse=self.fuse)
         if total is None and (self.kind is not None or len(group) > 1):
@@ -224,6 +229,10 @@ class StepByHand:
         self.grad.fill(0)
         value = 0.0
         for k, part in enumerate(group): value += self._gradients(*part, total, k == 0)
+        if self.n_processes > 1:
+            if not math.isfinite(value): self.grad.fill(np.nan)      # then it is NaN for all, and all refuse the step
+            dist.all_reduce(self.optimizer.grad)
+            self.optimizer.grad.div_(self.n_processes)
         return self._finish(value)
 
     def _is_plain(self, x, y, weight):
@@ -342,8 +351,9 @@ def make_step(
     **how,                # Options of `train_step` that are the same for all steps
 ):                        # `(step, path)`: `step(batch, total=None)` -> `StepResult`; `path` is "by hand", or "autograd: " and the reason
     """The fastest way to make the steps of `net`, and its name."""
-    why = why_autograd(net, optimizer, **how) if by_hand else "by_hand is False"
-    if why is None: return StepByHand(net, optimizer, **{k: how[k] for k in ("loss", "clip", "fuse") if k in how}), "by hand"
+    plain, n_processes = (net.module, dist.get_world_size()) if isinstance(net, DistributedDataParallel) else (net, 1)
+    why = why_autograd(plain, optimizer, **how) if by_hand else "by_hand is False"
+    if why is None: return StepByHand(plain, optimizer, n_processes=n_processes, **{k: how[k] for k in ("loss", "clip", "fuse") if k in how}), "by hand"
     how["loss"] = make_loss(how.get("loss", "huber"), net)
     def step(batch, total=None): return train_step(net, batch, optimizer, total=total, **how)
     return step, f"autograd: {why}"

@@ -39,7 +39,7 @@ from .optim import SCHEDULES, WeightAverage, add_gradient_noise, batch_size_at, 
 from .processes import fit_elsewhere, read_call
 from .schema import DataError, nearest_name
 from .step import Fuse, train_step
-from .step_by_hand import make_step
+from .step_by_hand import make_step, why_autograd
 from .store import write_whole
 from .trials import record_fit
 
@@ -486,12 +486,14 @@ def _fit_itself(net, dataset, loss):
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters else "broadcast_buffers"
 _HALF = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def _make_run(net, config, loss, device, out, how) -> tuple[_Run, dict]:
+def _make_run(net, config, loss, device, out, how, asked=None) -> tuple[_Run, dict]:
     """The run where its folder left it, or at its beginning; and what each `train_step` is told."""
     c, half = config, _HALF[config["precision"]]
     if how["fsdp"]: shard_net(net, device)
-    in_one_piece = world_size() == 1 and not how["fsdp"] and not c["noise"]      # gradient noise is drawn tensor by tensor, whatever the number of processes
-    optimizer = make_optimizer(net, lr=c["lr"], weight_decay=c["weight_decay"], update_clip=c["update_clip"], flat=in_one_piece)
+    in_one_piece = not how["fsdp"] and not c["noise"]                            # gradient noise is drawn tensor by tensor, whatever the number of processes
+    told = dict(lr=c["lr"], weight_decay=c["weight_decay"], update_clip=c["update_clip"])
+    optimizer = make_optimizer(net, **told, flat=in_one_piece)
+    if world_size() > 1 and in_one_piece and not (c["by_hand"] and half is None and why_autograd(net, optimizer, loss if asked is None else asked) is None): optimizer = make_optimizer(net, **told, flat=False)
     run = _Run(net, net, optimizer, config, None if out is None else Path(out), how["keep"])
     if half is torch.float16: run.scaler = torch.amp.GradScaler(device.type)     # it refuses single steps and looks for its scale by them: no fuse
     else: run.fuse = Fuse(device)
@@ -510,7 +512,7 @@ def _fit(net, dataset, config, loss, device, dtype, out, how) -> Fit:
     from tqdm.auto import tqdm
     loss_of_net = make_loss(loss, net)
     if device.type == "cuda": torch.cuda.reset_peak_memory_stats(device)
-    run, step = _make_run(net, config, loss_of_net, device, out, how)
+    run, step = _make_run(net, config, loss_of_net, device, out, how, loss)
     make, run.path = make_step(run.model, run.optimizer, by_hand=config["by_hand"], **step | dict(loss=loss))
     run.is_made = _is_over(run)
     run.trial = None if _Stop.with_term else record_fit(dataset, config)     # whoever started this process writes it down

@@ -89,6 +89,7 @@ _CHAPTERS = {
     "ablation": "Ablation ablate families_of",
     "response": "Dependence Response gradient_importance partial_dependence",
     "report": "make_report",
+    "beside": "Beside compare compare_command",
     "config": "RunConfig load_config",
     "exporting": "export_net",
     "runner": "run",

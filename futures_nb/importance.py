@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOVE', 'BELOW', 'UNTOLD', 'UNKNOWN', 'FRAMES', 'TEXT', 'fit_each', 'fit_quietly', 'clusters_of', 'family_of',
-           'Importance', 'told_plainly', 'importance_from_dict', 'permutation_importance', 'draw_bars',
-           'importance_page', 'plot_importance', 'plot_stability']
+           'Importance', 'told_plainly', 'importance_from_dict', 'permutation_importance', 'ImportanceByFold',
+           'draw_bars', 'importance_page', 'plot_importance', 'plot_stability']
 
 # %% ../nbs/05_evaluation/19_importance.ipynb #17-importance-02
 import math
@@ -181,16 +181,36 @@ def permutation_importance(
     fits, datasets = (list(v) if isinstance(v, (list, tuple)) else [v] for v in (fits, datasets))
     if len(fits) != len(datasets) or not fits: raise DataError(f"permutation_importance: {len(fits)} fits and {len(datasets)} data sets; give one data set per fit")
     if repeats < 1: raise DataError(f"permutation_importance: repeats is {repeats}; give one or more")
-    names = list(map(str, datasets[0].columns))
-    if any(list(map(str, d.columns)) != names for d in datasets): raise DataError("permutation_importance: the data sets differ in their columns; make them from the same features")
-    noise = [c for c in names if c.startswith(NOISE)] if noise is None else list(noise)
-    for c in noise:
-        if c not in names: raise DataError(f"permutation_importance: there is no column {c!r}{nearest_name(c, names)}; name noise columns of the data sets")
-    cluster = clusters_of(datasets[0], noise, cut)
-    many = cluster[cluster["size"] > 1].groupby("representative", sort=False).groups
-    groups = [[j] for j in range(len(names))] + [[names.index(c) for c in members] for members in many.values()]
-    parts = [_of_fold(fit, d, groups, rows, loss, repeats, max_rows, seed, i) for i, (fit, d) in enumerate(zip(fits, datasets))]
-    return _collected(parts, names, many, cluster, noise, dict(level=level, k=k, n_draws=n_draws, seed=seed, repeats=repeats, rows=rows, cut=cut))
+    gathered = ImportanceByFold(rows, loss, repeats, cut, noise, level, k, max_rows, n_draws, seed)
+    for fit, dataset in zip(fits, datasets): gathered.add(fit, dataset)
+    return gathered.finish()
+
+# %% ../nbs/05_evaluation/19_importance.ipynb #17-importance-14b
+class ImportanceByFold:
+    """`permutation_importance`, with its options, of fits that come one after the other: `add` each, then `finish`. Of a data set only sums by day are kept."""
+    def __init__(self, rows="test", loss=None, repeats=10, cut=CLUSTER_CUT, noise=None, level=0.95, k=10, max_rows=20_000, n_draws=2000, seed=0):
+        self.how = dict(level=level, k=k, n_draws=n_draws, seed=seed, repeats=repeats, rows=rows, cut=cut)
+        self.loss, self.noise, self.max_rows, self.parts = loss, noise, max_rows, []
+
+    def add(self, fit, dataset):
+        """Move the columns of one data set and ask its fit; raises `DataError` as `permutation_importance` does."""
+        if not self.parts: self._begin(dataset)
+        if list(map(str, dataset.columns)) != self.names: raise DataError("permutation_importance: the data sets differ in their columns; make them from the same features")
+        self.parts.append(_of_fold(fit, dataset, self.groups, self.how["rows"], self.loss, self.how["repeats"], self.max_rows, self.how["seed"], len(self.parts)))
+
+    def _begin(self, dataset):
+        self.names = names = list(map(str, dataset.columns))
+        self.quiet = [c for c in names if c.startswith(NOISE)] if self.noise is None else list(self.noise)
+        for c in self.quiet:
+            if c not in names: raise DataError(f"permutation_importance: there is no column {c!r}{nearest_name(c, names)}; name noise columns of the data sets")
+        self.cluster = clusters_of(dataset, self.quiet, self.how["cut"])
+        self.many = self.cluster[self.cluster["size"] > 1].groupby("representative", sort=False).groups
+        self.groups = [[j] for j in range(len(names))] + [[names.index(c) for c in members] for members in self.many.values()]
+
+    def finish(self) -> Importance:
+        """The importance of all that was added; raises `DataError` if nothing was."""
+        if not self.parts: raise DataError("permutation_importance: no fit was added; add one with its data set")
+        return _collected(self.parts, self.names, self.many, self.cluster, self.quiet, self.how)
 
 # %% ../nbs/05_evaluation/19_importance.ipynb #17-importance-15
 @dataclass

@@ -90,6 +90,7 @@ _CHAPTERS = {
     "response": "Dependence Response gradient_importance partial_dependence",
     "report": "make_report",
     "beside": "Beside compare compare_command",
+    "continuing": "report_notebook",
     "config": "RunConfig load_config",
     "exporting": "export_net",
     "runner": "run",

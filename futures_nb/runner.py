@@ -36,6 +36,7 @@ from .barriers import known_volatility
 from .bars import read_bars
 from .config import RunConfig, config_to_toml, load_config
 from .conformal import conformal_intervals
+from .continuing import report_notebook
 from .coverage import coverage_table
 from .dataset import make_dataset
 from .demo import demo_bars
@@ -402,7 +403,7 @@ def run(
     config: RunConfig | None = None, # None: the demo market, all defaults
     progress: bool = True,  # Say the stages and show bars of progress
 ) -> Path:
-    """The run's folder, with explore.json, audit.json, leaks.json, conformal.json, importance.json, response.json, predictions.parquet, intervals.parquet, rivals.parquet, run.json and report.html in it; backtest.parquet, daily.parquet and trades.parquet where something was traded.
+    """The run's folder, with explore.json, audit.json, leaks.json, conformal.json, importance.json, response.json, predictions.parquet, intervals.parquet, rivals.parquet, run.json, report.html and report.ipynb in it; backtest.parquet, daily.parquet and trades.parquet where something was traded.
 
     Raises `DataError` for whatever is wrong with the configuration, the files or the folder. The same call after a kill
     goes on where the last checkpoint stood and ends with the same numbers.
@@ -441,6 +442,8 @@ def run(
         facts |= judge_trial(trial, daily)
         write_whole(out / "run.json", json.dumps(facts, indent=1, default=str).encode())
         make_report(out)
+        try: report_notebook(out)
+        except DataError as kept: clock.say(str(kept))      # somebody has changed its cells
         clock.say(facts["volatility" if t.is_volatility else "skill"]["sentence"])
     return out
 

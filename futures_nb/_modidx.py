@@ -1694,6 +1694,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                 'futures_nb/importance.py'),
                                        'futures_nb.importance._verdicts': ( '05_evaluation/importance.html#_verdicts',
                                                                             'futures_nb/importance.py'),
+                                       'futures_nb.importance.against_what': ( '05_evaluation/importance.html#against_what',
+                                                                               'futures_nb/importance.py'),
                                        'futures_nb.importance.clusters_of': ( '05_evaluation/importance.html#clusters_of',
                                                                               'futures_nb/importance.py'),
                                        'futures_nb.importance.draw_bars': ( '05_evaluation/importance.html#draw_bars',

@@ -329,14 +329,17 @@ WORTH_ROWS = 2000   # of a fold's test rows: of a million as many as of two thou
 class ColumnWorth:
     """What the columns are worth to a run's net, gathered fold by fold; importance.json and response.json, or why not. The first rank alone does it."""
     def __init__(self):
-        self.parts, self.why = {"importance": ImportanceByFold(repeats=5, max_rows=WORTH_ROWS), "response": ResponseByFold(steps=32, max_rows=WORTH_ROWS // 4)}, {}
+        self.parts, self.why = {"importance": ImportanceByFold(repeats=5, max_rows=WORTH_ROWS), "response": ResponseByFold(max_rows=WORTH_ROWS // 4)}, {}
+        self.seconds = 0.0
 
     def add(self, fit, dataset):
         """Ask the fit of one fold; after a `DataError` its words are kept and the others of its kind are not asked."""
+        start = time.perf_counter()
         for name, part in self.parts.items():
             if not is_writer() or name in self.why: continue
             try: part.add(fit, dataset)
             except DataError as why: self.why[name] = {"why": str(why)}
+        self.seconds += time.perf_counter() - start
 
     def write(self, out):
         """Write one JSON file for each."""
@@ -368,6 +371,7 @@ def fit_folds(config, bars, features, target, folds, out, clock) -> tuple[dict, 
                                                          "rivals": {name: done.facts() for name, done in fits.items() if name in ("ridge", "boosting")}})
         worth.add(fits[first], dataset)
     worth.write(out)
+    clock.seconds["of training, the worth of columns"] = round(worth.seconds, 2)
     return {name: pd.concat(parts) for name, parts in said.items()}, facts
 
 

@@ -274,7 +274,7 @@ def _runs_table(s) -> str:
 def _pairs_table(s) -> str:
     small = lambda x: "none" if _or_none(x) is None else f"{x:.3f}"
     digits = lambda x: number(x, 3, True)
-    rows = [[f"<strong>{text(r['first'])}</strong> and <strong>{text(r['second'])}</strong>", f"{int(r['n']):,}", "none" if _or_none(r["difference"]) is None else f"{text(r['loss'])}: {number(r['loss_first'])} and {number(r['loss_second'])}",
+    rows = [[f"<strong>{text(r['first'])}</strong> and <strong>{text(r['second'])}</strong>", f"{int(r['n']):,}", "none" if _or_none(r["difference"]) is None else f"{text(r['loss'])}: {number(r['loss_first'], 4)} and {number(r['loss_second'], 4)}",
              _between(r, "low", "high", digits), small(r["p_holm"]), "none" if _or_none(r["corr"]) is None else signed(r["corr"]), "none" if _or_none(r["sharpe_difference"]) is None else f"{signed(r['sharpe_difference'])} ({_between(r, 'sharpe_low', 'sharpe_high', signed)})", small(r["sharpe_p_holm"]),
              " ".join(x for x in (text(r["why"]) if r["why"] else "", f"{int(r['n_other_answer']):,} common rows have another answer and were left out." if r["n_other_answer"] else "",
                                   f"{int(r['n_one_alone']):,} trade dates that one has alone were left out." if _or_none(r["n_one_alone"]) else "") if x)] for _, r in s.pairs.iterrows()]

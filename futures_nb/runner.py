@@ -8,8 +8,8 @@ __all__ = ['FITTED', 'AS_IN_FIT', 'WORTH_ROWS', 'check_run', 'has_work', 'claim_
            'learning_rows', 'still_columns', 'majority_sign', 'rivals_of', 'learned_target', 'log_ratio', 'with_labels',
            'as_returns', 'judged_frame', 'one_thread', 'net_of', 'fit_fold', 'ColumnWorth', 'fit_folds', 'fold_facts',
            'Clock', 'run', 'problem', 'never_known', 'history_of', 'look_before', 'cost_of', 'price_leaks',
-           'write_frame', 'judge_direction', 'judge_intervals', 'rivals_frame', 'orders_sentence', 'moves_facts',
-           'judge_volatility', 'net_facts', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
+           'write_pages', 'write_frame', 'judge_direction', 'judge_intervals', 'rivals_frame', 'orders_sentence',
+           'moves_facts', 'judge_volatility', 'net_facts', 'input_sentences', 'span_of', 'catalogue_rows', 'versions']
 
 # %% ../nbs/06_running/03_runner.ipynb #03-runner-02
 import dataclasses
@@ -36,7 +36,6 @@ from .barriers import known_volatility
 from .bars import read_bars
 from .config import RunConfig, config_to_toml, load_config
 from .conformal import conformal_intervals
-from .continuing import report_notebook
 from .coverage import coverage_table
 from .dataset import make_dataset
 from .demo import demo_bars
@@ -445,9 +444,7 @@ def run(
     if is_writer():
         facts |= judge_trial(trial, daily)
         write_whole(out / "run.json", json.dumps(facts, indent=1, default=str).encode())
-        make_report(out)
-        try: report_notebook(out)
-        except DataError as kept: clock.say(str(kept))      # somebody has changed its cells
+        write_pages(out, clock)
         clock.say(facts["volatility" if t.is_volatility else "skill"]["sentence"])
     return out
 
@@ -508,6 +505,14 @@ def price_leaks(bars, vix, out, progress):
     try: told = leak_prices(bars, vix, progress=progress).to_dict()
     except DataError as why: told = {"why": str(why)}
     write_whole(out / "leaks.json", json.dumps(told, allow_nan=False).encode())
+
+
+def write_pages(out, clock):
+    """Write report.html, and report.ipynb unless somebody has changed its cells."""
+    from futures_nb.continuing import report_notebook
+    make_report(out)
+    try: report_notebook(out)
+    except DataError as kept: clock.say(str(kept))
 
 
 def write_frame(path, frame):

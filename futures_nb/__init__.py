@@ -90,6 +90,8 @@ _CHAPTERS = {
     "ablation": "Ablation ablate families_of",
     "response": "Dependence Response gradient_importance partial_dependence",
     "report": "make_report",
+    "beside": "Beside compare compare_command",
+    "continuing": "report_notebook",
     "config": "RunConfig load_config",
     "exporting": "export_net",
     "runner": "run",

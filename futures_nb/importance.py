@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOVE', 'BELOW', 'UNTOLD', 'UNKNOWN', 'FRAMES', 'TEXT', 'fit_each', 'fit_quietly', 'clusters_of', 'family_of',
-           'Importance', 'told_plainly', 'importance_from_dict', 'permutation_importance', 'draw_bars',
-           'importance_page', 'plot_importance', 'plot_stability']
+           'Importance', 'told_plainly', 'against_what', 'importance_from_dict', 'permutation_importance',
+           'ImportanceByFold', 'draw_bars', 'importance_page', 'plot_importance', 'plot_stability']
 
 # %% ../nbs/05_evaluation/19_importance.ipynb #17-importance-02
 import math
@@ -129,13 +129,19 @@ def told_plainly(s: Importance) -> str:
     against = f"{len(i['noise'])} noise columns" if i["noise"] else "zero: no noise column was trained in"
     if s.columns["low"].isna().all(): return f"Cannot tell: {i['n_days']} days are too few for an interval, or nothing the columns do changes a forecast."
     found, worse = s.above, s.columns.index[s.columns["verdict"] == BELOW].tolist()
-    told = f"{len(found)} of {n_real} columns {'is' if len(found) == 1 else 'are'} above noise" if found else f"No column of {n_real} is above noise"
+    word = against_what(i)
+    told = f"{len(found)} of {n_real} columns {'is' if len(found) == 1 else 'are'} above {word}" if found else f"No column of {n_real} is above {word}"
     told += f" ({', '.join(found[:5])}{', ...' if len(found) > 5 else ''})" if found else ""
     groups = s.clusters.index[s.clusters["verdict"] == ABOVE].tolist() if len(s.clusters) else []
     told += f", {on}, judged together at {100 * i['level']:g} % against {against}."
-    if groups: told += f" Moved as clusters, {len(groups)} of {len(s.clusters)} are above noise ({', '.join(groups[:3])}{', ...' if len(groups) > 3 else ''})."
+    if groups: told += f" Moved as clusters, {len(groups)} of {len(s.clusters)} are above {word} ({', '.join(groups[:3])}{', ...' if len(groups) > 3 else ''})."
     if worse: told += f" {len(worse)} {'does' if len(worse) == 1 else 'do'} harm ({', '.join(worse[:3])})."
     return told
+
+
+def against_what(info: dict) -> str:
+    """What the columns are judged against, in a word: noise, or zero where no noise column was trained in."""
+    return "noise" if info["noise"] else "zero"
 
 
 def _frame_out(frame):
@@ -181,16 +187,36 @@ def permutation_importance(
     fits, datasets = (list(v) if isinstance(v, (list, tuple)) else [v] for v in (fits, datasets))
     if len(fits) != len(datasets) or not fits: raise DataError(f"permutation_importance: {len(fits)} fits and {len(datasets)} data sets; give one data set per fit")
     if repeats < 1: raise DataError(f"permutation_importance: repeats is {repeats}; give one or more")
-    names = list(map(str, datasets[0].columns))
-    if any(list(map(str, d.columns)) != names for d in datasets): raise DataError("permutation_importance: the data sets differ in their columns; make them from the same features")
-    noise = [c for c in names if c.startswith(NOISE)] if noise is None else list(noise)
-    for c in noise:
-        if c not in names: raise DataError(f"permutation_importance: there is no column {c!r}{nearest_name(c, names)}; name noise columns of the data sets")
-    cluster = clusters_of(datasets[0], noise, cut)
-    many = cluster[cluster["size"] > 1].groupby("representative", sort=False).groups
-    groups = [[j] for j in range(len(names))] + [[names.index(c) for c in members] for members in many.values()]
-    parts = [_of_fold(fit, d, groups, rows, loss, repeats, max_rows, seed, i) for i, (fit, d) in enumerate(zip(fits, datasets))]
-    return _collected(parts, names, many, cluster, noise, dict(level=level, k=k, n_draws=n_draws, seed=seed, repeats=repeats, rows=rows, cut=cut))
+    gathered = ImportanceByFold(rows, loss, repeats, cut, noise, level, k, max_rows, n_draws, seed)
+    for fit, dataset in zip(fits, datasets): gathered.add(fit, dataset)
+    return gathered.finish()
+
+# %% ../nbs/05_evaluation/19_importance.ipynb #17-importance-14b
+class ImportanceByFold:
+    """`permutation_importance`, with its options, of fits that come one after the other: `add` each, then `finish`. Of a data set only sums by day are kept."""
+    def __init__(self, rows="test", loss=None, repeats=10, cut=CLUSTER_CUT, noise=None, level=0.95, k=10, max_rows=20_000, n_draws=2000, seed=0):
+        self.how = dict(level=level, k=k, n_draws=n_draws, seed=seed, repeats=repeats, rows=rows, cut=cut)
+        self.loss, self.noise, self.max_rows, self.parts = loss, noise, max_rows, []
+
+    def add(self, fit, dataset):
+        """Move the columns of one data set and ask its fit; raises `DataError` as `permutation_importance` does."""
+        if not self.parts: self._begin(dataset)
+        if list(map(str, dataset.columns)) != self.names: raise DataError("permutation_importance: the data sets differ in their columns; make them from the same features")
+        self.parts.append(_of_fold(fit, dataset, self.groups, self.how["rows"], self.loss, self.how["repeats"], self.max_rows, self.how["seed"], len(self.parts)))
+
+    def _begin(self, dataset):
+        self.names = names = list(map(str, dataset.columns))
+        self.quiet = [c for c in names if c.startswith(NOISE)] if self.noise is None else list(self.noise)
+        for c in self.quiet:
+            if c not in names: raise DataError(f"permutation_importance: there is no column {c!r}{nearest_name(c, names)}; name noise columns of the data sets")
+        self.cluster = clusters_of(dataset, self.quiet, self.how["cut"])
+        self.many = self.cluster[self.cluster["size"] > 1].groupby("representative", sort=False).groups
+        self.groups = [[j] for j in range(len(names))] + [[names.index(c) for c in members] for members in self.many.values()]
+
+    def finish(self) -> Importance:
+        """The importance of all that was added; raises `DataError` if nothing was."""
+        if not self.parts: raise DataError("permutation_importance: no fit was added; add one with its data set")
+        return _collected(self.parts, self.names, self.many, self.cluster, self.quiet, self.how)
 
 # %% ../nbs/05_evaluation/19_importance.ipynb #17-importance-15
 @dataclass
@@ -317,16 +343,17 @@ def importance_page(
 ) -> str:
     """The result as a fragment of HTML with its own style; every text is escaped, nothing is loaded."""
     i, real = s.info, s.columns[s.columns["verdict"] != "noise"]
+    word = against_what(i)
     signed = lambda v: short(v, 3) if not (v == v and v > 0) else f"+{short(v, 3)}"
-    cells = {"family": lambda r: escape(r.family), "over noise": lambda r: signed(r.over_noise), f"{100 * i['level']:g} % of all": lambda r: f"{signed(r.low)} to {signed(r.high)}", "of the loss": lambda r: in_percent(r.share),
-             "p, of all": lambda r: short(r.p_max, 2), "rank correlation lost": lambda r: signed(r.rank_drop), f"in the top {i['k']}": lambda r: f"{100 * r.top:.0f} % of folds", "verdict": lambda r: escape(r.verdict)}
+    cells = {"family": lambda r: escape(r.family), f"over {word}": lambda r: signed(r.over_noise), f"{100 * i['level']:g} % of all": lambda r: f"{signed(r.low)} to {signed(r.high)}", "of the loss": lambda r: in_percent(r.share),
+             "p, of all": lambda r: short(r.p_max, 2), "rank correlation lost": lambda r: signed(r.rank_drop), f"in the top {i['k']}": lambda r: f"{100 * r.top:.0f} % of folds", "verdict": lambda r: escape(r.verdict.replace("noise", word))}
     quiet = s.columns[s.columns["verdict"] == "noise"].assign(top=np.nan)
-    parts = [f"<p><strong>{escape(s.sentence)}</strong></p><figure>{draw_bars(real.head(top), 'Importance over noise')}<figcaption>Rise of the {escape(i['loss'])} loss over that of noise when a column is moved, with joint intervals.</figcaption></figure>",
+    parts = [f"<p><strong>{escape(s.sentence)}</strong></p><figure>{draw_bars(real.head(top), f'Importance over {word}')}<figcaption>Rise of the {escape(i['loss'])} loss{' over that of noise' if i['noise'] else ''} when a column is moved, with joint intervals.</figcaption></figure>",
              _rows_of_page(real.head(top), cells)]
     if len(real) > top: parts.append(f"<details><summary>The other {len(real) - top} columns</summary>{_rows_of_page(real.iloc[top:], cells)}</details>")
     if len(quiet): parts.append(f"<details><summary>{len(quiet)} noise columns</summary>{_rows_of_page(quiet, {'importance': lambda r: signed(r.importance), 'of the loss': cells['of the loss']})}</details>")
     if len(s.clusters):
-        of = {"columns": lambda r: short(r['size']), "over noise": cells["over noise"], f"{100 * i['level']:g} % of all": cells[f"{100 * i['level']:g} % of all"], "sum of its columns alone": lambda r: signed(r.alone), "verdict": cells["verdict"], "all of them": lambda r: escape(r.members)}
+        of = {"columns": lambda r: short(r['size']), f"over {word}": cells[f"over {word}"], f"{100 * i['level']:g} % of all": cells[f"{100 * i['level']:g} % of all"], "sum of its columns alone": lambda r: signed(r.alone), "verdict": cells["verdict"], "all of them": lambda r: escape(r.members)}
         parts.append("<h3>Columns that say the same, moved together</h3>" + _rows_of_page(s.clusters.head(top), of))
     return f'<section class="fx">{LOOK}{"".join(parts)}<p class="soft">{escape(_footnote(i))}</p></section>'
 
@@ -347,12 +374,12 @@ def plot_importance(s: Importance, top: int = 20, ax=None):
     scale = 100 / s.info["mean_loss"] if of_loss else 1.0
     quiet = s.columns.loc[s.info["noise"], "over_noise"] * scale
     if len(quiet): ax.axvspan(quiet.min(), quiet.max(), color="0.88", lw=0)
-    sure = real["verdict"].isin((ABOVE, BELOW)).to_numpy()
+    sure, over = real["verdict"].isin((ABOVE, BELOW)).to_numpy(), " over noise's" if s.info["noise"] else ""
     for chosen, colour in ((~sure, "0.6"), (sure, "C3")):
         r = real[chosen]
         ax.errorbar(r["over_noise"] * scale, y[chosen], xerr=np.abs(np.stack([(r["over_noise"] - r["low"]).fillna(0), (r["high"] - r["over_noise"]).fillna(0)])) * scale, fmt="o", ms=4, color=colour)
     ax.axvline(0, color="0.5", lw=0.8)
-    ax.set(yticks=y, yticklabels=real.index, xlabel=f"rise of the {s.info['loss']} loss over noise's{' [% of the loss]' if of_loss else ''}", title=f"{len(s.above)} of {len(s.columns) - len(s.info['noise'])} columns are above noise")
+    ax.set(yticks=y, yticklabels=real.index, xlabel=f"rise of the {s.info['loss']} loss{over}{' [% of the loss]' if of_loss else ''}", title=f"{len(s.above)} of {len(s.columns) - len(s.info['noise'])} columns are above {against_what(s.info)}")
     ax.tick_params(axis="y", labelsize=7)
     return ax
 

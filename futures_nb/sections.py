@@ -462,6 +462,7 @@ def model_section(run: dict) -> str:
 EXTRAS = {  # name: file in the run's folder, heading, class
     "conformal": ("conformal.json", "Intervals that hold what they promise", "futures_nb.coverage:CoverageTable"),
     "importance": ("importance.json", "What the forecasts rest on", "futures_nb.importance:Importance"),
+    "response": ("response.json", "Which inputs move the forecasts", "futures_nb.response:Response"),
 }
 
 def extra_section(told, where: str) -> str:

@@ -624,11 +624,14 @@ def save_pipeline(
     """
     path = Path(path)
     if path.exists(): raise DataError(f"save_pipeline: {path} exists; choose another path, or delete it")
+    if isinstance(calibration, str) and calibration != "run": raise DataError(f"save_pipeline: calibration is {calibration!r}; choose \"run\", None, or give a dictionary")
     if refit and fold is not None: raise DataError(f"save_pipeline: fold {fold} and refit; a fit on all rows is of no fold, give one of the two")
     past = open_run(run_dir, n_jobs)
     if fold is not None and not 0 <= fold < len(past.folds): raise DataError(f"save_pipeline: fold is {fold}, and the run has folds 0 to {len(past.folds) - 1}")
     made = _from_all(past, progress) if refit else _from_fold(past, len(past.folds) - 1 if fold is None else fold)
     about = json.loads(json.dumps(_describe(past, made)))
+    if not made.dataset.scaler.rowwise and about["rows"] == "all" and not parse_horizon(past.config.target.horizon_value)[1]:
+        raise DataError(f"save_pipeline: a {past.config.train.scaler} scaler learned here from the bars that have a label, and which have is not known before their session is over; choose a horizon in trade dates, or a scaler of single rows such as robust")
     kept, about["no_intervals"] = calibrated_on(past, made.how["fold"]) if calibration == "run" else (calibration, None)
     pipeline = Pipeline(about, past.config, made.net, _grown(made.dataset.scaler, past.history[np.isfinite(past.history.to_numpy()).all(1)]), kept)
     about["checked"] = _compared(past, pipeline, made)

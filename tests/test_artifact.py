@@ -120,7 +120,8 @@ def heard_of(pipeline, bars, vix, part):
     return pd.DataFrame([live.update(bar, is_front=front[bar["contract"], bar["ts"]]) for bar in bars_of(part)]).set_index(["contract", "ts"])
 
 
-@pytest.mark.parametrize("kind, scaler, rows, horizon, loss", [("vol_scaled", "rolling", "daily", "1D", "huber"), ("realised_vol", "auto", "all", "1D", "pinball"), ("rank", "rolling", "all", "12", "student")])
+@pytest.mark.parametrize("kind, scaler, rows, horizon, loss", [("vol_scaled", "rolling", "daily", "1D", "huber"), ("realised_vol", "auto", "all", "1D", "pinball"), ("return", "robust", "all", "12", "student"),
+                                                                pytest.param("rank", "rolling", "all", "1D", "huber", marks=pytest.mark.slow)])
 def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, scaler, rows, horizon, loss):
     folder, bars, vix = market
     run_dir = run_of(folder, f"{kind}_{scaler}_{rows}", kind, scaler, rows, horizon=horizon, loss=loss)
@@ -139,6 +140,53 @@ def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, sc
     assert width.nunique() == len(width)
     trained = said.index.intersection(heard.index)
     assert heard.loc[trained, "is_trained"].all() and (rows == "all" or heard["is_trained"].sum() == len(trained) >= 2)
+
+
+def test_intervals_go_on_where_those_of_the_run_end(saved):
+    run_dir, path, bars, vix = saved
+    pipeline, wrote = fnb.load_pipeline(path), pd.read_parquet(run_dir / "predictions.parquet")
+    said = pipeline.predict(bars, vix)
+    is_new = said.index.get_level_values("ts") > wrote.index.get_level_values("ts").max()
+    new, target = said[is_new], fnb.make_target(bars)
+    assert len(new) > 2500 and said.loc[~is_new, ["low", "high"]].isna().all(axis=None) and new[["low", "high"]].notna().all(axis=None)
+    both = pd.concat([wrote, new.assign(y=target["y"], t1=target["t1"])])[["y", "t1", "y_hat"]]
+    found = fnb.conformal_intervals(both.assign(unit=fnb.known_volatility(bars)), scale="unit")
+    np.testing.assert_array_equal(found.loc[new.index, ["low", "high"]], new[["low", "high"]])
+    then = pd.read_parquet(run_dir / "intervals.parquet")
+    np.testing.assert_array_equal(found.loc[then.index, ["low", "high"]], then)
+    assert "90%, from" in repr(pipeline)
+
+
+def test_what_else_a_calibration_can_be(saved, tmp_path):
+    run_dir, _, bars, vix = saved
+    for k, given in enumerate(({"half_width": 0.02}, None)):
+        pipeline = fnb.load_pipeline(fnb.save_pipeline(run_dir, tmp_path / str(k), calibration=given, progress=False))
+        assert pipeline.calibration == given and not pipeline.has_intervals and "low" not in pipeline.predict(bars, vix)
+        assert "low" not in pipeline.stream().update(next(bars_of(bars.iloc[-100:])))
+    with pytest.raises(DataError, match="calibration is 'split'"): fnb.save_pipeline(run_dir, tmp_path / "no", calibration="split")
+
+
+def test_windows_and_several_nets_that_speak_as_one(market, tmp_path):
+    folder, bars, vix = market
+    run_dir = run_of(folder, "window", "realised_vol", "rolling", "daily", net=NetConfig(name="ConvNet", hidden=8, depth=1, window=3, n_members=2))
+    pipeline = fnb.load_pipeline(fnb.save_pipeline(run_dir, folder / "window_pipeline", progress=False))
+    said = pipeline.predict(bars, vix)
+    assert_as_the_run(said, last_fold(run_dir), pipeline)
+    assert said["high"].notna().sum() >= 8 and said.attrs["pipeline"]["n_short"] > 0
+    with pytest.raises(DataError, match="the net sees windows of 3 rows, and a stream shows it one"): pipeline.stream()
+    with pytest.raises(DataError, match="windows of 3 days"): pipeline.predict(bars, vix, rows="all")
+    before = (folder / "ledger.jsonl").read_bytes()
+    with fnb.use_ledger(tmp_path / "ledger.jsonl"):
+        fresh = fnb.load_pipeline(fnb.save_pipeline(run_dir, tmp_path / "fresh", refit=True, progress=False))
+    assert not (tmp_path / "ledger.jsonl").exists() and (folder / "ledger.jsonl").read_bytes() == before
+    assert fresh.about["net"]["options"]["n_members"] == 2 and fresh.about["target"]["scale"] != pipeline.about["target"]["scale"]
+    assert fresh.interval["n_train"] > pipeline.interval["n_train"] and (fresh.predict(bars, vix)["y_hat"] > 0).all()
+
+
+@pytest.mark.slow
+def test_a_rolling_scaler_of_bars_with_a_label_is_refused(market, tmp_path):
+    run_dir = run_of(market[0], "bars_ahead", "return", "rolling", "all", horizon="12")
+    with pytest.raises(DataError, match="choose a horizon in trade dates"): fnb.save_pipeline(run_dir, tmp_path / "no")
 
 
 def test_a_restart_in_the_middle_of_a_session_changes_nothing(market):

@@ -75,6 +75,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'futures_nb.artifact._Shipped': ('06_running/artifact.html#_shipped', 'futures_nb/artifact.py'),
                                      'futures_nb.artifact._asked': ('06_running/artifact.html#_asked', 'futures_nb/artifact.py'),
                                      'futures_nb.artifact._band_of': ('06_running/artifact.html#_band_of', 'futures_nb/artifact.py'),
+                                     'futures_nb.artifact._bars_ahead': ('06_running/artifact.html#_bars_ahead', 'futures_nb/artifact.py'),
                                      'futures_nb.artifact._begin': ('06_running/artifact.html#_begin', 'futures_nb/artifact.py'),
                                      'futures_nb.artifact._by_session': ('06_running/artifact.html#_by_session', 'futures_nb/artifact.py'),
                                      'futures_nb.artifact._check_answers': ( '06_running/artifact.html#_check_answers',

@@ -348,13 +348,24 @@ def hear_bar(band, t, contract, close) -> None:
     band.seen.setdefault(contract, []).append((t, close))
     if not band.in_dates:
         first = band.seen[contract] = band.seen[contract][-band.horizon - 1:]
-        w = band.conformal.waiting.get(f"{contract} {first[0][0]}")
-        if w is not None and len(first) > band.horizon: band._find(market_target(band.target, _frame({contract: first})), [(contract, w.ts, w.y_hat)])
+        name = f"{contract} {first[0][0]}"
+        w, y = band.conformal.waiting.get(name), band._bars_ahead(contract, first)
+        if w is not None and y == y: heappush(band.answers, (t, w.ts, contract, name, w.y_hat, y))
         return
     band.closing.add(band.close_of(contract, t))
     if not any(end <= t for end in band.closing): return
     band.closing = {end for end in band.closing if end >= t}
     band._look_back()
+
+
+def _bars_ahead(band, contract, bars) -> float:
+    """The answer to the first of `bars`, `(ts, close)`, at the last, by the rules of `make_target`; NaN where there is none."""
+    if len(bars) <= band.horizon or band.close_of(contract, bars[0][0]) != band.close_of(contract, bars[-1][0]): return math.nan
+    price, clip = np.array([p for _, p in bars]), band.target.clip or math.inf
+    ends = price if band.target.is_volatility else price[[0, -1]]
+    if not (ends > 0).all(): return math.nan
+    y = math.sqrt(sum((np.diff(np.log(price)) ** 2).tolist())) if band.target.is_volatility else float(np.log(price[-1:] / price[:1])[0])
+    return min(max(y, -clip), clip)
 
 
 def _look_back(band):
@@ -379,7 +390,7 @@ def _frame(seen):
     return sort_by_expiry(pd.DataFrame({"close": [float(p) for v in seen.values() for _, p in v]}, index))
 
 
-Band.hear, Band._look_back, Band._join = hear_bar, _look_back, _join
+Band.hear, Band._bars_ahead, Band._look_back, Band._join = hear_bar, _bars_ahead, _look_back, _join
 
 
 # %% ../nbs/06_running/04_artifact.ipynb #05-artifact-17e

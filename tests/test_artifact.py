@@ -121,7 +121,8 @@ def heard_of(pipeline, bars, vix, part):
 
 
 @pytest.mark.parametrize("kind, scaler, rows, horizon, loss", [("vol_scaled", "rolling", "daily", "1D", "huber"), ("realised_vol", "auto", "all", "1D", "pinball"), ("return", "robust", "all", "12", "student"),
-                                                                pytest.param("rank", "rolling", "all", "1D", "huber", marks=pytest.mark.slow)])
+                                                                *(pytest.param(*given, marks=pytest.mark.slow) for given in (("rank", "rolling", "all", "1D", "huber"), ("realised_vol", "robust", "all", "12", "student"),
+                                                                                                                             ("vol_scaled", "auto", "all", "1D", "cross_entropy")))])
 def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, scaler, rows, horizon, loss):
     folder, bars, vix = market
     run_dir = run_of(folder, f"{kind}_{scaler}_{rows}", kind, scaler, rows, horizon=horizon, loss=loss)

@@ -32,9 +32,9 @@ def market(tmp_path_factory):
     return folder, bars, fnb.read_vix(folder / "vix.csv")
 
 
-def run_of(folder, name, kind="return", scaler="robust", rows="all", **train):
+def run_of(folder, name, kind="return", scaler="robust", rows="all", net=None, horizon="1D", **train):
     config = RunConfig(out=str(folder / name), leaks=False, rows=rows, data=DataConfig(path=str(folder / "market"), vix=str(folder / "vix.csv")), features=FeaturesConfig(names=NAMES),
-                       target=TargetConfig(kind=kind), split=SplitConfig(n_folds=2), net=NetConfig(hidden=8, depth=1), train=TrainConfig(epochs=2, batch_size=1024, scaler=scaler, **train))
+                       target=TargetConfig(kind=kind, horizon=horizon), split=SplitConfig(n_folds=2), net=net or NetConfig(hidden=8, depth=1), train=TrainConfig(epochs=2, batch_size=1024, scaler=scaler, **train))
     return fnb.run(config, progress=False)
 
 
@@ -42,12 +42,14 @@ def run_of(folder, name, kind="return", scaler="robust", rows="all", **train):
 def saved(market):
     folder, bars, vix = market
     run_dir = run_of(folder, "run")
-    return run_dir, fnb.save_pipeline(run_dir, folder / "pipeline", calibration={"half_width": 0.02}, progress=False), bars, vix
+    return run_dir, fnb.save_pipeline(run_dir, folder / "pipeline", progress=False), bars, vix
 
 
 def assert_as_the_run(said, wrote, pipeline):
-    """Equal but for the last bit of float32: the run asks about all test rows in one batch, and a matrix product may round the last odd row of a batch otherwise."""
-    np.testing.assert_allclose(said.loc[wrote.index, "y_hat"], wrote["y_hat"], rtol=0, atol=1e-6 * pipeline.y_scale * (1 if pipeline.about["target"]["kind"] == "return" else 0.05))
+    """Equal to the last bit, in every column that both have."""
+    both = [c for c in wrote if c in said]
+    np.testing.assert_array_equal(said.loc[wrote.index, both], wrote[both])
+    assert "y_hat" in both and pipeline.about["checked"]["n_different"] == 0
 
 
 def last_fold(run_dir):
@@ -111,23 +113,81 @@ def test_in_sample_marks_what_the_net_has_learned_from(saved):
     assert said.attrs["pipeline"]["n_in_sample"] == said["in_sample"].sum()
 
 
-@pytest.mark.parametrize("kind, scaler, rows", [("vol_scaled", "rolling", "daily"), ("vol_scaled", "auto", "all"), ("rank", "rolling", "all")])
-def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, scaler, rows):
+def heard_of(pipeline, bars, vix, part):
+    """Forecasts bar by bar of `part`, after all bars before it."""
+    front = pd.Series(front_rows(bars), bars.index)
+    live = pipeline.stream(bars[bars.index.get_level_values("ts") < part.index[0][1]], vix)
+    return pd.DataFrame([live.update(bar, is_front=front[bar["contract"], bar["ts"]]) for bar in bars_of(part)]).set_index(["contract", "ts"])
+
+
+@pytest.mark.parametrize("kind, scaler, rows, horizon, loss", [("vol_scaled", "rolling", "daily", "1D", "huber"), ("realised_vol", "auto", "all", "1D", "pinball"), ("return", "robust", "all", "12", "student"),
+                                                                *(pytest.param(*given, marks=pytest.mark.slow) for given in (("rank", "rolling", "all", "1D", "huber"), ("realised_vol", "robust", "all", "12", "student"),
+                                                                                                                             ("vol_scaled", "auto", "all", "1D", "cross_entropy")))])
+def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, scaler, rows, horizon, loss):
     folder, bars, vix = market
-    run_dir = run_of(folder, f"{kind}_{scaler}_{rows}", kind, scaler, rows)
+    run_dir = run_of(folder, f"{kind}_{scaler}_{rows}", kind, scaler, rows, horizon=horizon, loss=loss)
     pipeline = fnb.load_pipeline(fnb.save_pipeline(run_dir, folder / f"{kind}_{scaler}_{rows}_pipeline", progress=False))
     wrote = last_fold(run_dir)
     said = pipeline.predict(bars, vix)
     assert_as_the_run(said, wrote, pipeline)
     if rows == "daily": assert said.index.get_level_values("ts").normalize().is_unique
-    front = pd.Series(front_rows(bars), bars.index)
     part = bars.loc[["ESM22"]].iloc[-2000:-1300]          # three sessions that the run had not, the first in its middle
-    live = pipeline.stream(bars[bars.index.get_level_values("ts") < part.index[0][1]], vix)
-    heard = pd.DataFrame([live.update(bar, is_front=front[bar["contract"], bar["ts"]]) for bar in bars_of(part)]).set_index(["contract", "ts"])
+    heard = heard_of(pipeline, bars, vix, part)
     batch = pipeline.predict(bars, vix, rows="all")
-    np.testing.assert_array_equal(heard["y_hat"], batch.loc[heard.index, "y_hat"])
+    columns = [c for c in batch if c != "in_sample"]
+    np.testing.assert_array_equal(heard[columns], batch.loc[heard.index, columns])
+    assert heard["low"].notna().all() and (heard["low"] < heard["high"]).all()
+    width = (heard["high"] - heard["low"]).groupby(heard.index.get_level_values("ts").date).first()
+    assert width.nunique() == len(width)
     trained = said.index.intersection(heard.index)
     assert heard.loc[trained, "is_trained"].all() and (rows == "all" or heard["is_trained"].sum() == len(trained) >= 2)
+
+
+def test_intervals_go_on_where_those_of_the_run_end(saved):
+    run_dir, path, bars, vix = saved
+    pipeline, wrote = fnb.load_pipeline(path), pd.read_parquet(run_dir / "predictions.parquet")
+    said = pipeline.predict(bars, vix)
+    is_new = said.index.get_level_values("ts") > wrote.index.get_level_values("ts").max()
+    new, target = said[is_new], fnb.make_target(bars)
+    assert len(new) > 2500 and said.loc[~is_new, ["low", "high"]].isna().all(axis=None) and new[["low", "high"]].notna().all(axis=None)
+    both = pd.concat([wrote, new.assign(y=target["y"], t1=target["t1"])])[["y", "t1", "y_hat"]]
+    found = fnb.conformal_intervals(both.assign(unit=fnb.known_volatility(bars)), scale="unit")
+    np.testing.assert_array_equal(found.loc[new.index, ["low", "high"]], new[["low", "high"]])
+    then = pd.read_parquet(run_dir / "intervals.parquet")
+    np.testing.assert_array_equal(found.loc[then.index, ["low", "high"]], then)
+    assert "90%, from" in repr(pipeline)
+
+
+def test_what_else_a_calibration_can_be(saved, tmp_path):
+    run_dir, _, bars, vix = saved
+    for k, given in enumerate(({"half_width": 0.02}, None)):
+        pipeline = fnb.load_pipeline(fnb.save_pipeline(run_dir, tmp_path / str(k), calibration=given, progress=False))
+        assert pipeline.calibration == given and not pipeline.has_intervals and "low" not in pipeline.predict(bars, vix)
+        assert "low" not in pipeline.stream().update(next(bars_of(bars.iloc[-100:])))
+    with pytest.raises(DataError, match="calibration is 'split'"): fnb.save_pipeline(run_dir, tmp_path / "no", calibration="split")
+
+
+def test_windows_and_several_nets_that_speak_as_one(market, tmp_path):
+    folder, bars, vix = market
+    run_dir = run_of(folder, "window", "realised_vol", "rolling", "daily", net=NetConfig(name="ConvNet", hidden=8, depth=1, window=3, n_members=2))
+    pipeline = fnb.load_pipeline(fnb.save_pipeline(run_dir, folder / "window_pipeline", progress=False))
+    said = pipeline.predict(bars, vix)
+    assert_as_the_run(said, last_fold(run_dir), pipeline)
+    assert said["high"].notna().sum() >= 8 and said.attrs["pipeline"]["n_short"] > 0
+    with pytest.raises(DataError, match="the net sees windows of 3 rows, and a stream shows it one"): pipeline.stream()
+    with pytest.raises(DataError, match="windows of 3 days"): pipeline.predict(bars, vix, rows="all")
+    before = (folder / "ledger.jsonl").read_bytes()
+    with fnb.use_ledger(tmp_path / "ledger.jsonl"):
+        fresh = fnb.load_pipeline(fnb.save_pipeline(run_dir, tmp_path / "fresh", refit=True, progress=False))
+    assert not (tmp_path / "ledger.jsonl").exists() and (folder / "ledger.jsonl").read_bytes() == before
+    assert fresh.about["net"]["options"]["n_members"] == 2 and fresh.about["target"]["scale"] != pipeline.about["target"]["scale"]
+    assert fresh.interval["n_train"] > pipeline.interval["n_train"] and (fresh.predict(bars, vix)["y_hat"] > 0).all()
+
+
+@pytest.mark.slow
+def test_a_rolling_scaler_of_bars_with_a_label_is_refused(market, tmp_path):
+    run_dir = run_of(market[0], "bars_ahead", "return", "rolling", "all", horizon="12")
+    with pytest.raises(DataError, match="choose a horizon in trade dates"): fnb.save_pipeline(run_dir, tmp_path / "no")
 
 
 def test_a_restart_in_the_middle_of_a_session_changes_nothing(market):
@@ -271,7 +331,7 @@ def test_a_pipeline_json_that_does_not_fit_its_parts_is_refused(damaged, change,
 
 def test_formats_digests_and_a_manifest_that_is_another_thing(damaged, saved):
     with pytest.raises(DataError, match="it is another pipeline"): fnb.load_pipeline(damaged, digest="0" * 64)
-    assert fnb.load_pipeline(damaged, digest=read_sealed(saved[1])[0]["sha256_of_this"]).calibration == {"half_width": 0.02}
+    assert fnb.load_pipeline(damaged, digest=read_sealed(saved[1])[0]["sha256_of_this"]).has_intervals
     told = json.loads((damaged / MANIFEST).read_text())
     (damaged / MANIFEST).write_text(json.dumps(told | {"format": 2}))
     with pytest.raises(DataError, match="has format 2, and this version reads 1"): fnb.load_pipeline(damaged)

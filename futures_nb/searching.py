@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEARCHED', 'read_space', 'configured', 'Problem', 'make_problem', 'with_past', 'inputs_of', 'fit_fold', 'account_of',
            'judge_config', 'open_study', 'search', 'Search', 'read_search', 'open_test', 'plot_search',
-           'search_arguments', 'search_from', 'search_command', 'space_from_toml']
+           'search_command', 'space_from_toml']
 
 # %% ../nbs/06_running/05_searching.ipynb #06-searching-02
 import dataclasses
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .config import RunConfig, config_from_dict, load_config
+from .config import RunConfig, config_from_dict
 from .dataset import make_dataset, rows_of_history
 from .features import make_features
 from .kfold import CombinatorialPurged, Nested, PurgedKFold, inner_split
@@ -225,6 +225,7 @@ def open_study(folder, pruner: str | None = "median"):
             for log in logs: append_record(self.path, lambda there, log=log: log)
     pruners = {None: optuna.pruners.NopPruner, "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=5), "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, reduction_factor=2)}
     if pruner not in pruners: raise DataError(f"search: pruner is {pruner!r}{nearest_name(str(pruner), ['median', 'hyperband'])}; choose median, hyperband or None")
+    if Path(folder).is_file(): raise DataError(f"search: {folder} is a file; give a folder as study, made if it is not there")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return optuna.create_study(storage=optuna.storages.JournalStorage(Journal()), study_name="search", direction="minimize", load_if_exists=True, pruner=pruners[pruner]())
 
@@ -501,35 +502,19 @@ def plot_search(found: Search, ax=None, opened=None):
     return ax
 
 # %% ../nbs/06_running/05_searching.ipynb #06-searching-32
-def search_arguments(p) -> None:
-    """Add to a parser what `futures_nb search` takes beside a configuration."""
-    p.add_argument("--space", metavar="TOML", required=True, help="what is searched")
-    p.add_argument("--study", metavar="DIR", required=True, help="the study's folder; the same again goes on")
-    p.add_argument("--trials", type=int, default=50, metavar="N", help="all together (default: 50)")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="of what is proposed (default: 0)")
-    p.add_argument("--pruner", choices=["median", "hyperband", "none"], default="median", help="how a trial is ended early (default: median)")
-
-
-def search_from(config: RunConfig, a) -> Path: # Where the winner's configuration is
-    """Search as the parsed arguments of `search_arguments` say, and write the winner as best.toml into the study's folder."""
-    found = search(config, space_from_toml(a.space), study=a.study, n_trials=a.trials, n_workers=a.workers, seed=a.seed, pruner=None if a.pruner == "none" else a.pruner, progress=sys.stderr.isatty())
-    out = Path(a.study) / "best.toml"
+def search_command(
+    config: RunConfig,
+    space,           # A TOML file
+    *,
+    study,           # Folder
+    **options,       # Of `search`
+) -> Path:           # Where the winner's configuration is
+    """What `futures_nb search` does: search, say what was found, and write the winner as best.toml into the study's folder."""
+    found = search(config, space_from_toml(space), study=study, **options)
+    out = Path(study) / "best.toml"
     write_whole(out, found.best.to_toml().encode())
-    print(found)
-    print(f"best: {out}")
+    print(f"{found}\nbest: {out}")
     return out
-
-
-def search_command(argv) -> Path: # Where the winner's configuration is
-    """`futures_nb search`, its arguments as a list of words, with `--config` and `--set` for the configuration."""
-    import argparse
-    p = argparse.ArgumentParser(prog="futures_nb search")
-    p.add_argument("--config", metavar="TOML")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    search_arguments(p)
-    a = p.parse_args(argv)
-    return search_from(load_config(a.config, a.set), a)
 
 
 def space_from_toml(path) -> dict:

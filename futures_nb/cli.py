@@ -216,7 +216,7 @@ def _features(args):
 
 def _check_folder(path):
     """Before the work: a file can be written at `path`."""
-    folder = Path(path).resolve().parent
+    folder = Path(path).parent
     if not folder.is_dir() or not os.access(folder, os.W_OK): raise DataError(f"--out {path}: {folder} is not a folder that can be written to; make it, or choose another")
 
 
@@ -327,7 +327,7 @@ def bash_completion() -> str:
         cases.append(f"    {command}) case $prev in{values}\n        *) if [[ $cur == -* ]]; then words={shlex.quote(words)}; else {place}; fi ;;\n      esac ;;")
     return f"""_futures_nb() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} command= words= w
-  for w in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+  for w in "${{COMP_WORDS[@]:1:$((COMP_CWORD-1))}}"; do
     case $w in {'|'.join(told)}) command=$w; break ;; esac
   done
   case $command in

@@ -167,7 +167,7 @@ WRONG = {   # words, and what the one line says
     "no vix": ("run --data 'ES 03-25.Last.txt' --vix nowhere.csv", r"nowhere\.csv"),
     "vix without closes": ("run --data 'ES 03-25.Last.txt' --vix ESH25.csv", r"ESH25\.csv"),
     "vix feature without vix": ("run --data 'ES 03-25.Last.txt' --set 'features.names=[\"vix_change\"]'", r"vix"),
-    "no feature": ("run --data 'ES 03-25.Last.txt' --set 'features.names=[\"return_l\"]'", r"return_1"),
+    "no feature": ("run --data 'ES 03-25.Last.txt' --set 'features.names=[\"return_l\"]'", r"no feature 'return_l'; did you mean"),
     "ingest into a file": ("ingest --data 'ES 03-25.Last.txt' --out run.toml", r"run\.toml"),
     "ingest nowhere": ("ingest --data 'ES 03-25.Last.txt' --out no/such/x.parquet", r"no/such is not a folder"),
     "features into a folder": ("features --data 'ES 03-25.Last.txt' --out empty", r"empty is a folder"),

@@ -213,7 +213,7 @@ def _features(args):
     write_frame(args.out, frame)
     print(f"written: {args.out} ({len(frame):,} rows, {frame.shape[1]} features)")
 
-
+# %% ../nbs/06_running/06_cli.ipynb #04-cli-11bb
 def _check_folder(path):
     """Before the work: a file can be written at `path`."""
     folder = Path(path).parent

@@ -133,7 +133,7 @@ def _horizon_row(target, price, cost, n_seen):
     turn = float(np.average(share, weights=weight[known]))
     return row | {"cost [bp]": 1e4 * turn, "break-even accuracy": break_even_accuracy(mean, turn)}
 
-
+# %% ../nbs/05_evaluation/06_power.ipynb #06-power-19b
 def power_panel(
     target: pd.DataFrame,   # Of `make_target`: returns, or a kind that carries them
     *,

@@ -59,7 +59,7 @@ _TOGETHER = ("net.name", "net.hidden", "net.window", "net.n_heads")   # whether 
 
 def _ends(axis) -> list: return axis.get("choices") or [axis["low"], axis["high"]]
 
-
+# %% ../nbs/06_running/05_searching.ipynb #06-searching-05b
 def _can_be(config, told, key, value) -> None:
     """Raise `DataError` unless some configuration of the space has this value."""
     others, whys = [k for k in told if k in _TOGETHER and k != key and key in _TOGETHER], []

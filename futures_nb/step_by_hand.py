@@ -235,12 +235,16 @@ class StepByHand:
             self.optimizer.grad.div_(self.n_processes)
         return self._finish(value)
 
-    def _is_plain(self, x, y, weight):
-        rows, kind = x.shape[:1], self.dtype                   # an answer for each row, or a loop would read what is not there
-        return (rows[0] > 0 and x.shape[1:] == self.width and y.shape == rows and (weight is None or weight.shape == rows) and all(
-            t is None or t.dtype is kind and t.is_contiguous() and t.is_cpu and not t.requires_grad for t in (x, y, weight)))
-
 # %% ../nbs/04_training/07_step_by_hand.ipynb #07-hand-20
+def _is_plain(self, x, y, weight):
+    rows, kind = x.shape[:1], self.dtype                   # an answer for each row, or a loop would read what is not there
+    return (rows[0] > 0 and x.shape[1:] == self.width and y.shape == rows and (weight is None or weight.shape == rows) and all(
+        t is None or t.dtype is kind and t.is_contiguous() and t.is_cpu and not t.requires_grad for t in (x, y, weight)))
+
+
+StepByHand._is_plain = _is_plain
+
+
 def _as_arrays(step) -> None:
     """The arrays that the loops see of the optimiser's memory, and the small ones of their own."""
     opt = step.optimizer

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'MANIFEST', 'WHAT', 'NEEDED', 'OPTIONAL', 'SCALED', 'seal_folder', 'read_sealed', 'forecast_rows',
            'build_net', 'Pipeline', 'check_bars_fit', 'check_market', 'check_vix', 'to_unit', 'chosen_rows',
-           'scale_rows', 'scale_by_sessions', 'note_rows', 'Band', 'walk_bars', 'hear_bar', 'calibrated_on',
+           'scale_rows', 'scale_by_sessions', 'note_rows', 'Band', 'ask_band', 'walk_bars', 'hear_bar', 'calibrated_on',
            'predict_bars', 'Past', 'open_run', 'market_target', 'save_pipeline', 'load_pipeline', 'LiveSigma', 'Live',
            'update_live', 'start_stream', 'save_live']
 
@@ -284,32 +284,36 @@ class Band:
             elif name in self.conformal.waiting: self.conformal.update(y, y_hat, _moment(known), row=name)
         for answer in later: heappush(self.answers, answer)
 
-    def ask(self, t, contract, y_hat, sigma, joins, holds=False) -> tuple[float, float]:
-        """`(low, high)` of a row; `joins`: it will learn from its answer; `holds`: it may yet turn out not to be the last of its session."""
-        if t <= self.last: return math.nan, math.nan
-        self.learn(t, contract)
-        name, scale, c = f"{contract} {t}", float(y_hat if self.target.is_volatility else sigma), self.conformal
-        if joins and not holds:
-            self._expect(t, contract, name, y_hat)
-            return c.interval(_moment(t), y_hat, scale=scale, row=name)
-        q = [side.threshold() for side in c.sides]
-        if any(x != x for x in q): q = [math.nan] * len(q)
-        if joins: self.held = (contract, name, Waiting(t, float(y_hat), float(y_hat), float(y_hat), scale, 1 / (len(c.waiting) + 1), c.method != "split", tuple(q)))
-        return tuple(float(x) for x in widened(y_hat, y_hat, scale, q[0], q[-1])[:2])
-
     def to_dict(self) -> dict:
         """All that it remembers, as plain values for JSON; `Band(pipeline, state)` goes on from there."""
         held = None if self.held is None else [*self.held[:2], list(self.held[2])]
         return {"conformal": self.conformal.to_dict(), "answers": self.answers, "last": self.last, "seen": self.seen, "closing": sorted(self.closing), "held": held}
 
-    def _expect(self, t, contract, name, y_hat):
-        """When the row will be forgotten."""
-        until = t + (self.horizon + 1) * (MAX_GAP // pd.Timedelta(1, "us")) if self.in_dates else self.close_of(contract, t) + 1
-        heappush(self.answers, (until, t, contract, name, float(y_hat), math.nan))
-
 
 def _moment(t): return pd.Timestamp(t, unit="us", tz="UTC")
 
+# %% ../nbs/06_running/04_artifact.ipynb #05-artifact-17b2
+def ask_band(self, t, contract, y_hat, sigma, joins, holds=False) -> tuple[float, float]:
+    """`(low, high)` of a row; `joins`: it will learn from its answer; `holds`: it may yet turn out not to be the last of its session; the method `ask` of a `Band`."""
+    if t <= self.last: return math.nan, math.nan
+    self.learn(t, contract)
+    name, scale, c = f"{contract} {t}", float(y_hat if self.target.is_volatility else sigma), self.conformal
+    if joins and not holds:
+        self._expect(t, contract, name, y_hat)
+        return c.interval(_moment(t), y_hat, scale=scale, row=name)
+    q = [side.threshold() for side in c.sides]
+    if any(x != x for x in q): q = [math.nan] * len(q)
+    if joins: self.held = (contract, name, Waiting(t, float(y_hat), float(y_hat), float(y_hat), scale, 1 / (len(c.waiting) + 1), c.method != "split", tuple(q)))
+    return tuple(float(x) for x in widened(y_hat, y_hat, scale, q[0], q[-1])[:2])
+
+
+def _expect(self, t, contract, name, y_hat):
+    """When the row will be forgotten."""
+    until = t + (self.horizon + 1) * (MAX_GAP // pd.Timedelta(1, "us")) if self.in_dates else self.close_of(contract, t) + 1
+    heappush(self.answers, (until, t, contract, name, float(y_hat), math.nan))
+
+
+Band.ask, Band._expect = ask_band, _expect
 
 # %% ../nbs/06_running/04_artifact.ipynb #05-artifact-17c
 def walk_bars(band, bars, said, joins, sigma, holds_last=False) -> tuple[np.ndarray, np.ndarray]:
@@ -368,6 +372,9 @@ def _bars_ahead(band, contract, bars) -> float:
     return min(max(y, -clip), clip)
 
 
+Band.hear, Band._bars_ahead = hear_bar, _bars_ahead
+
+# %% ../nbs/06_running/04_artifact.ipynb #05-artifact-17d2
 def _look_back(band):
     """Find the answers that the bars seen so far have, and let go of bars that nobody waits for."""
     open_rows = [(name.split()[0], w.ts, w.y_hat) for name, w in band.conformal.waiting.items() if name not in band.found]
@@ -390,8 +397,7 @@ def _frame(seen):
     return sort_by_expiry(pd.DataFrame({"close": [float(p) for v in seen.values() for _, p in v]}, index))
 
 
-Band.hear, Band._bars_ahead, Band._look_back, Band._join = hear_bar, _bars_ahead, _look_back, _join
-
+Band._look_back, Band._join = _look_back, _join
 
 # %% ../nbs/06_running/04_artifact.ipynb #05-artifact-17e
 def calibrated_on(past, fold=None) -> tuple[dict | None, str | None]:

@@ -201,7 +201,7 @@ def _ingest(args):
         done = f"{wrote}\n{store}"
     print(f"{check_bars(bars)}\n{done}")
 
-
+# %% ../nbs/06_running/06_cli.ipynb #04-cli-11bs
 def _features(args):
     from futures_nb.features import make_features
     from futures_nb.runner import load_market, write_frame

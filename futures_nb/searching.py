@@ -83,7 +83,7 @@ def _axis(key, axis) -> dict:
     is_whole = type(getattr(getattr(RunConfig(), section), name)) is int
     return {"low": axis[0] if is_whole else float(axis[0]), "high": axis[1] if is_whole else float(axis[1]), "log": len(axis) == 3, "whole": is_whole}
 
-
+# %% ../nbs/06_running/05_searching.ipynb #06-searching-05s
 def configured(config: RunConfig, values: dict) -> RunConfig:
     """`config` with other values, by dotted key; raises `DataError` for one it cannot have."""
     told = dataclasses.asdict(config)

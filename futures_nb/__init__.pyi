@@ -239,6 +239,10 @@ from .step import (
     Fuse as Fuse,
     train_step as train_step,
 )
+from .step_by_hand import (
+    StepByHand as StepByHand,
+    why_autograd as why_autograd,
+)
 from .distributed import (
     check_replicas as check_replicas,
     launch as launch,
@@ -370,6 +374,14 @@ from .response import (
 )
 from .report import (
     make_report as make_report,
+)
+from .beside import (
+    Beside as Beside,
+    compare as compare,
+    compare_command as compare_command,
+)
+from .continuing import (
+    report_notebook as report_notebook,
 )
 from .config import (
     RunConfig as RunConfig,

@@ -120,8 +120,8 @@ def heard_of(pipeline, bars, vix, part):
     return pd.DataFrame([live.update(bar, is_front=front[bar["contract"], bar["ts"]]) for bar in bars_of(part)]).set_index(["contract", "ts"])
 
 
-@pytest.mark.parametrize("kind, scaler, rows, horizon, loss", [("vol_scaled", "rolling", "daily", "1D", "huber"), ("realised_vol", "auto", "all", "1D", "pinball"), ("return", "robust", "all", "12", "student"),
-                                                                *(pytest.param(*given, marks=pytest.mark.slow) for given in (("rank", "rolling", "all", "1D", "huber"), ("realised_vol", "robust", "all", "12", "student"),
+@pytest.mark.parametrize("kind, scaler, rows, horizon, loss", [("vol_scaled", "rolling", "daily", "1D", "huber"), ("return", "robust", "all", "12", "student"),
+                                                                *(pytest.param(*given, marks=pytest.mark.slow) for given in (("rank", "rolling", "all", "1D", "huber"), ("realised_vol", "auto", "all", "1D", "pinball"), ("realised_vol", "robust", "all", "12", "student"),
                                                                                                                              ("vol_scaled", "auto", "all", "1D", "cross_entropy")))])
 def test_other_targets_scalers_and_rows_in_batch_and_bar_by_bar(market, kind, scaler, rows, horizon, loss):
     folder, bars, vix = market

@@ -649,6 +649,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'futures_nb.cli._check_file': ('06_running/cli.html#_check_file', 'futures_nb/cli.py'),
                                 'futures_nb.cli._check_folder': ('06_running/cli.html#_check_folder', 'futures_nb/cli.py'),
                                 'futures_nb.cli._check_jobs': ('06_running/cli.html#_check_jobs', 'futures_nb/cli.py'),
+                                'futures_nb.cli._compare': ('06_running/cli.html#_compare', 'futures_nb/cli.py'),
                                 'futures_nb.cli._completion': ('06_running/cli.html#_completion', 'futures_nb/cli.py'),
                                 'futures_nb.cli._data_grammar': ('06_running/cli.html#_data_grammar', 'futures_nb/cli.py'),
                                 'futures_nb.cli._devices': ('06_running/cli.html#_devices', 'futures_nb/cli.py'),

@@ -102,6 +102,9 @@ def _use_grammar(commands):
     q.add_argument("--n-jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     q = _add(commands, "report", "Write a run's report again from its files", "futures_nb report runs/demo")
     q.add_argument("run_dir", metavar="RUN", help="folder of a finished run")
+    q = _add(commands, "compare", "Put runs side by side: what differs between them, and whether one is better", "futures_nb compare runs/es runs/other --out compare.html")
+    q.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
+    q.add_argument("--out", metavar="HTML", help="write the page to this file")
     q = _add(commands, "diagnose", "Say what broke a recorded run: the stage, the cause, the repair that was tried", "futures_nb diagnose runs/recorded")
     q.add_argument("run_dir", metavar="RUN", help="the folder given to Recorder; report.md and report.json are written into it")
 
@@ -235,6 +238,11 @@ def _report(args):
     print(f"report: {make_report(args.run_dir)}")
 
 
+def _compare(args):
+    from futures_nb.beside import compare_command
+    compare_command([*args.runs, *(["--out", args.out] if args.out else [])])
+
+
 def _diagnose(args):
     from futures_nb.diagnosing import diagnose
     print(f"{diagnose(args.run_dir)}\nreport: {Path(args.run_dir) / 'report.md'}")
@@ -364,7 +372,7 @@ def _completion(args): print({"bash": bash_completion, "zsh": zsh_completion, "f
 
 
 # %% ../nbs/06_running/06_cli.ipynb #04-cli-14
-COMMANDS = {"run": _run, "train": _train, "search": _search, "ingest": _ingest, "features": _features, "pipeline": _pipeline, "predict": _predict, "report": _report,
+COMMANDS = {"run": _run, "train": _train, "search": _search, "ingest": _ingest, "features": _features, "pipeline": _pipeline, "predict": _predict, "report": _report, "compare": _compare,
             "diagnose": _diagnose, "lab": _lab, "info": _info, "preflight": _preflight, "completion": _completion}
 
 def main(argv=None):

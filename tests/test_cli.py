@@ -77,6 +77,9 @@ def test_examples_run_one_after_the_other(place, monkeypatch, capsys):
         assert status == 0 and out, (name, err)
     status, out, err = typed(capsys, "report", "runs/es")                # its example names the demo's folder, the default of run
     assert status == 0 and "report: runs/es/report.html" in out
+    shutil.copytree("runs/es", "runs/other")
+    status, out, err = typed(capsys, "compare", *shlex.split(example("compare"))[2:])
+    assert status == 0 and "page: compare.html" in out and "<html" in Path("compare.html").read_text(), err
     frame = pd.read_parquet("forecasts.parquet")
     assert list(frame.columns[:1]) == ["y_hat"] and frame["in_sample"].any() and frame.index.names == ["contract", "ts"]
     same = fnb.load_pipeline("es-pipeline").predict(fnb.read_bars("ES 03-25.Last.txt"), fnb.read_vix("vix-daily.csv"))

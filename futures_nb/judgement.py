@@ -166,11 +166,10 @@ def volatility_forecasts(
     rows: pd.MultiIndex,  # (contract, ts): last bars of trade dates
     vix=None,             # From `read_vix`
 ) -> pd.DataFrame:        # On `rows`: variance of the next session, one column per model of `MODELS`
-    """What plain models say at each row about the session after it. `.attrs["left_out"]`: models without enough history, and why. Raises `DataError` if a row is not the last one of a trade date in front."""
-    daily = front_variances(bars)
-    daily = daily[daily["rv"].notna()]
-    ts = rows.get_level_values("ts")
+    """What plain models say at each row about the session after it; NaN after a session that never moved. `.attrs["left_out"]`: models without enough history, and why. Raises `DataError` if a row is not the last one of a trade date in front."""
+    daily, ts = front_variances(bars), rows.get_level_values("ts")
     if (absent := ~ts.isin(daily.index)).any(): raise DataError(f"volatility_forecasts: {rows[np.argmax(absent)]} is not the last bar of a trade date in front; give rows of a run with rows='daily'")
+    daily = daily[daily["rv"].notna()]              # a session whose price never moved has no variance: nothing is forecast from it
     rv, left_out = daily["rv"], {}
     out = naive_forecasts(rv).rename(columns={"random_walk": "last"}).assign(mean=rv.expanding(22).mean())
     n = int((daily.index < ts.min()).sum()) - 22     # sessions with all regressors and an answer before the first row judged

@@ -290,7 +290,7 @@ def cost_of_guards(hidden, batch_size, rounds, seconds=0.3):
         ways = dict(guards(hidden, folder))
         k = max(8, round(seconds * 1e3 / some(ways["plain"], 8)))
         took = {name: [] for name in ways}
-        for step in ways.values(): some(step, 64)
+        for step in ways.values(): some(step, 704)        # the recorder looks at each of the first 512 steps, and finds its pace in the next
         for _ in range(rounds):
             for name, step in ways.items(): took[name].append(some(step, k))
     ratio = {name: round(statistics.median(b / a for a, b in zip(took["plain"], t)), 4) for name, t in took.items() if name != "plain"}

@@ -147,6 +147,7 @@ def _give_back(self, s):
     """The memory of the batch of `s`, which left the ring."""
     if not self._wait and any(o is s for o in self._pending): return
     if s.capture is not None or s is self._last_live or s.is_live or s.triggers or s.pieces: return
+    if sum(map(len, self._free.values())) >= self.ring.maxlen: self._free.clear()      # batches of many shapes: what waits would never be asked for
     for n, t in s.host.items():
         if t is not s.tensors.get(n) and t.is_contiguous() and t.nbytes <= 8e6: self._free.setdefault((t.shape, t.dtype, t.device), []).append(t)
     s.host = {}

@@ -491,6 +491,18 @@ def test_the_memory_of_old_batches_is_used_again(tmp_path):
     assert 0 < sum(len(kept) for kept in rec._free.values()) <= 4
 
 
+def test_batches_of_many_shapes_do_not_pile_up(tmp_path):
+    net = nn.Linear(4, 1)
+    opt = torch.optim.SGD(net.parameters(), lr=1e-3)
+    with Recorder(tmp_path, net, opt, ring=4, look=8, live=1024) as rec:
+        for k in range(160):
+            batch = dict(x=torch.ones(8 + k, 4), y=torch.zeros(8 + k))
+            with rec.step(batch):
+                loss = (net(batch["x"])[:, 0] * 1e-3 - batch["y"]).square().mean()
+                opt.zero_grad(); loss.backward(); opt.step()
+    assert sum(map(len, rec._free.values())) <= 4 + 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width, rows, n, most", [(1024, 512, 64, 1.03), (256, 256, 256, 1.08)])
 def test_overhead_on_a_quiet_machine(tmp_path, width, rows, n, most):

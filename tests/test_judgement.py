@@ -54,3 +54,32 @@ def test_the_future_changes_no_forecast(es):
     noisy = es.copy()
     noisy.loc[later, ["open", "high", "low", "close"]] *= np.exp(rng.normal(0, 0.2, (later.sum(), 1)))
     np.testing.assert_array_equal(volatility_forecasts(noisy, rows[:15]).to_numpy(), whole.iloc[:15].to_numpy())
+
+
+def test_a_session_that_never_moved_gives_no_forecast_and_stops_nothing():
+    days = fnb.session_table("ES", "2022-01-03", "2022-07-29").pipe(lambda t: t[t["rth_open"].notna()]).index[:120] + pd.Timedelta("17h")     # UTC: open on half days, too
+    close = 4000 + 0.25 * np.random.default_rng(0).integers(-80, 80, 120).cumsum()
+    close[100] = close[99]                                   # the day's close is that of the day before
+    bars = pd.DataFrame({c: close for c in ("open", "high", "low", "close")} | {"volume": 1.0}, fnb.make_index("ES", days.tz_localize("UTC")))
+    rows = bars.index[95:115]
+    said = volatility_forecasts(bars, rows)
+    assert said.loc[rows[5]].isna().all() and said["last"].drop(rows[5]).notna().all()
+    with pytest.raises(fnb.DataError, match="is not the last bar of a trade date in front"):
+        volatility_forecasts(bars, rows.set_levels(rows.levels[1] - pd.Timedelta("1h"), level=1))
+
+
+def test_columns_that_daily_bars_cannot_have_are_named():
+    from futures_nb.runner import never_known
+    for minutes, expected in ((None, ["no_such_day"]), (60, [])):
+        if minutes is None: bars = pd.DataFrame({"close": 4000.0}, fnb.make_index("ES", (pd.bdate_range("2022-01-03", periods=30) + pd.Timedelta("22h")).tz_localize("UTC")))
+        else: bars = fnb.synth_bars(n_contracts=1, n_days=10, minutes=minutes)
+        features = pd.DataFrame({"here": 1.0, "no_such_day": np.nan}, bars.index)
+        assert never_known(bars, features) == expected
+
+
+def test_power_counts_the_labels_of_the_rows_given():
+    bars = fnb.synth_bars(n_contracts=1, n_days=30, minutes=30)
+    target = fnb.make_target(bars)
+    last = target[~pd.Series(row_dates(target.index)).duplicated(keep="last").to_numpy()].dropna()
+    assert fnb.power_panel(last).facts["n_independent"] == pytest.approx(len(last))
+    assert last["weight"].sum() < 2                          # the weights were made among all rows

@@ -316,6 +316,13 @@ def parts_of_a_step(hidden, rounds, n_steps=100):
             "by_hand_over_products": round(1 / told["ratio_to_ours"]["products"], 2), "autograd_over_by_hand": told["ratio_to_ours"]["by autograd"]}
 
 
+def under_its_net(row):
+    """The row with net and size as its name, and its part last: the page of results puts rows of one kind side by side."""
+    if "hidden" not in row: return row
+    name = f"{tuple(row['hidden'])}" + (f", {row['rows']:,} rows" if "rows" in row else "")
+    return {"net": name} | {k: v for k, v in row.items() if k not in ("hidden", "rows", "part")} | {"part": row["part"]}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -328,7 +335,7 @@ def main():
     n_wide, rows = min(102_400, given.rows[-1]), []
 
     def tell(row):
-        if row.get("part") in ("guards", "ranks"): row = {"net": str(tuple(row["hidden"]))} | {k: v for k, v in row.items() if k not in ("hidden", "part")} | {"part": row["part"]}
+        row = under_its_net(row)
         rows.append(row)
         print(json.dumps(row))
     loops = available(LOOPS)
